@@ -1,0 +1,72 @@
+"""The contract: the shapes and the few types that cross module borders.
+
+Shape letters, used everywhere (code, docs, errors):
+
+====== =========================================================
+N      rows scored: a candidate batch or a pool
+M      target rows, or rows predicted jointly
+K      epistemic index samples
+C      classes
+D      feature width
+T      tokens
+R, L   rows and length of a packed token array
+z      epistemic index, drawn from the head's reference distribution
+====== =========================================================
+
+The path data takes: text -> tokens -> features -> logits over indices -> joint predictive ->
+priority -> batch (labels bought from the oracle) -> train step -> metrics -> records -> report.
+"""
+
+from typing import NamedTuple, Protocol
+
+import jax
+import numpy as np
+
+Array = jax.Array
+
+
+class TokenBatch(NamedTuple):
+    """N examples packed into R rows of L tokens; padding to a bucket is the case R = N.
+
+    Several examples share a row when they fit; attention never crosses from one to another.
+    """
+
+    ids: Array | np.ndarray  # (R, L) int32 token ids; the pad id where nothing is
+    types: Array | np.ndarray  # (R, L) int32 segment types: 0 for text, 1 for its pair
+    positions: Array | np.ndarray  # (R, L) int32, counted from 0 inside each example
+    owner: Array | np.ndarray  # (R, L) int32: the example 0..N-1 a token belongs to, N for padding
+    first: Array | np.ndarray  # (N,) int32: r * L + l of each example's first token
+
+
+class Head(Protocol):
+    """What turns features into logits, one function of the features for each epistemic index."""
+
+    @property
+    def classes(self) -> int:
+        """C."""
+        ...
+
+    @property
+    def epistemic(self) -> bool:
+        """False for a plain head, whose logits do not depend on the index: one sample is enough."""
+        ...
+
+    def sample_index(self, key: Array, count: int) -> Array:
+        """Draw `count` epistemic indices -> (K, dim z)."""
+        ...
+
+    def __call__(self, features: Array, z: Array) -> Array:
+        """Logits (N, C) of the one function that index z (dim z,) names, for features (N, D)."""
+        ...
+
+    def many(self, features: Array, z: Array) -> Array:
+        """Logits (K, N, C) for features (N, D) and indices (K, dim z), by the fast path."""
+        ...
+
+
+class Rule(Protocol):
+    """An acquisition rule: which rows to buy. It is shown predictions, never labels."""
+
+    def __call__(self, log_probs: Array, key: Array) -> Array:
+        """Priorities (N,), finite, larger first, for log-probabilities (K, N, C)."""
+        ...
