@@ -1,0 +1,1 @@
+"""Acquisition: priorities (N,) from log-probabilities (K, N, C). No rule is shown a label."""

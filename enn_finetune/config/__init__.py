@@ -1,0 +1,16 @@
+"""What a run is told: frozen dataclasses filled from TOML and `key=value` overrides, and hashed."""
+
+from enn_finetune.config.reading import ConfigError, PlainDict, PlainValue, build, differences
+from enn_finetune.config.reading import keys, load
+from enn_finetune.config.schema import Config
+
+__all__ = [
+    "Config",
+    "ConfigError",
+    "PlainDict",
+    "PlainValue",
+    "build",
+    "differences",
+    "keys",
+    "load",
+]

@@ -1,0 +1,191 @@
+"""Every key of a run, its type, its default and what it means: here and nowhere else."""
+
+import dataclasses
+import hashlib
+import json
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, ConfigDict, Field, NonNegativeInt, PositiveInt
+from pydantic.dataclasses import dataclass
+
+
+def _several(value: object) -> object:
+    """One value, or several separated by commas, where a list is expected."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",")] if value else []
+    return value if isinstance(value, list | tuple) else [value]
+
+
+def _optional(value: object) -> object:
+    return None if value in ("", "none") else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_several)]
+Sizes = Annotated[tuple[PositiveInt, ...], BeforeValidator(_several)]
+Count = Annotated[PositiveInt | None, BeforeValidator(_optional)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+_frozen = dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+
+
+@_frozen
+class TaskConfig:
+    """Which rows, and where they are read from."""
+
+    name: str = "messages"
+    """A GLUE task, `messages` (bundled), or `custom` with the keys train, test, text and label."""
+    data: Names = ("hub",)
+    """Places tried in order: folders of the original TSV files, or the word hub."""
+    train: str = ""
+    """Custom: CSV or JSON-lines file of training rows."""
+    test: str = ""
+    """Custom: file of test rows."""
+    text: str = "text"
+    """Custom: column of the text."""
+    pair: str = ""
+    """Custom: column of the second text, if any."""
+    label: str = "label"
+    """Custom: column of the label."""
+    metric: Literal["accuracy", "macro_f1", "mcc", "f1"] = "accuracy"
+    """Custom: the score."""
+
+
+@_frozen
+class BackboneConfig:
+    """The pretrained encoder and how much of it is trained."""
+
+    path: Names = ("minilm", "sentence-transformers/all-MiniLM-L6-v2")
+    """Places tried in order: a folder in HF layout, `minilm` (installed by the extra demo), a hub id."""
+    tune: Literal["frozen", "full"] = "frozen"
+    pooling: Literal["auto", "mean", "cls", "pooler"] = "auto"
+    """auto reads the folder's 1_Pooling/config.json, and takes the mean without one."""
+    max_tokens: Annotated[int, Field(ge=8)] = 128
+    """Longer texts are cut, the longer of a pair first."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Compute dtype; parameters stay in float32."""
+    embeddings: Literal["frozen", "touched", "dense"] = "frozen"
+    """The word table under tune = full: fixed, trained on the rows a batch touches, or whole."""
+
+
+@_frozen
+class HeadConfig:
+    """What stands on the features."""
+
+    kind: Literal["linear", "epinet"] = "epinet"
+    form: Literal["auto", "mlp", "linear"] = "auto"
+    """Epinet: an MLP by gradient steps, or linear in closed form (frozen backbone, pool regime).
+    auto takes the closed form where it applies."""
+    hidden: Sizes = (50,)
+    """MLP epinet: widths of the hidden layers."""
+    index_dim: Count = None
+    """dim z; none takes 10 for the MLP epinet and 32 for the linear one."""
+    prior_scale: NonNegative = 1.0
+    """MLP epinet: scale of the fixed prior network."""
+
+
+@_frozen
+class AcquisitionConfig:
+    """Which rows are bought."""
+
+    rule: Literal["random", "entropy", "margin", "least_confidence", "bald", "variance"] = "margin"
+    indices: PositiveInt = 32
+    """K: epistemic indices a row is scored with."""
+    candidates: PositiveInt = 4
+    """Online: candidate rows scored for each row trained on."""
+    source: Literal["whole", "epoch"] = "whole"
+    """Online: candidates come from the whole training set, where a bought row costs nothing, or
+    from what is left of the epoch."""
+
+
+@_frozen
+class BudgetConfig:
+    """What may be spent. Steps and labels are separate budgets."""
+
+    labels: PositiveInt = 500
+    """Distinct training rows whose label may be read."""
+    steps: Count = None
+    """Online: gradient steps; none ends the run when the labels are spent."""
+    start: NonNegativeInt = 20
+    """Labels bought uniformly before the rule chooses; the same rows under every rule."""
+    round: PositiveInt = 20
+    """Pool: labels bought in a round."""
+
+
+@_frozen
+class TrainConfig:
+    """Gradient training: the online regime, and pool rounds without a closed form."""
+
+    batch: PositiveInt = 8
+    lr: Positive = 1e-4
+    """Peak learning rate of the encoder (AdamW)."""
+    head_lr: Positive = 1e-3
+    schedule: Literal["constant", "linear"] = "constant"
+    """After warm-up: constant, or linear decay to 0 at the last step (which must be known)."""
+    warmup: NonNegativeInt = 20
+    """Steps."""
+    clip: Positive = 1.0
+    """Global gradient norm."""
+    weight_decay: NonNegative = 0.0
+    """AdamW's, on the encoder's kernels; the head has l2 instead. Priors are never decayed."""
+    l2: NonNegative = 1.0
+    """lambda of 1/2 lambda |w|^2 of the head on the summed loss: 1/n on the mean loss."""
+    indices: PositiveInt = 8
+    """Fresh epistemic indices the loss is averaged over at each step."""
+    bootstrap: Literal["none", "bernoulli", "exponential"] = "none"
+    """Weights of a row by index: none, double-or-nothing, or exponential."""
+    average: Fraction = 0.98
+    """Decay of the weight average that evaluation uses; 0 evaluates the last weights."""
+    epochs: PositiveInt = 10
+    """Pool: passes over the labels bought, at every round, from the pretrained weights."""
+    min_steps: PositiveInt = 200
+    """Pool: gradient steps of a round, at the least."""
+
+
+@_frozen
+class EvaluationConfig:
+    """When the evaluation splits are scored."""
+
+    every: PositiveInt = 100
+    """Labels between evaluations."""
+    indices: PositiveInt = 32
+    """K of the mean prediction."""
+    batch: PositiveInt = 256
+    """Rows scored at once."""
+
+
+@_frozen
+class CheckpointConfig:
+    """When a run that may be interrupted is saved."""
+
+    every: PositiveInt = 200
+    """Online: steps. A pool run is saved after every round."""
+
+
+@_frozen
+class Config:
+    """One run."""
+
+    seed: NonNegativeInt = 0
+    regime: Literal["online", "pool"] = "pool"
+    task: TaskConfig = TaskConfig()
+    backbone: BackboneConfig = BackboneConfig()
+    head: HeadConfig = HeadConfig()
+    acquisition: AcquisitionConfig = AcquisitionConfig()
+    budget: BudgetConfig = BudgetConfig()
+    train: TrainConfig = TrainConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+
+    @property
+    def closed_form(self) -> bool:
+        """True where the head is solved for rather than trained by gradient steps."""
+        possible = self.backbone.tune == "frozen" and self.regime == "pool"
+        return possible and (self.head.kind == "linear" or self.head.form != "mlp")
+
+    @property
+    def hash(self) -> str:
+        """First 16 hex digits of the SHA-256 of all keys and values in canonical JSON."""
+        text = json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,206 @@
+"""The prioritised loader: which rows the next step trains on, and what that costs in labels.
+
+Algorithm 1 of arXiv 2211.01568: draw a candidate batch, score it, train on its top rows. The loader
+knows row numbers only. It serves any random-access source and any scoring function, and its whole
+state is a small JSON object: restored at any step, it goes on with the same rows.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, Protocol, TypedDict, TypeVar
+
+import numpy as np
+
+Arrays = TypeVar("Arrays", covariant=True)
+
+
+class Source(Protocol[Arrays]):
+    """Random access to training inputs, without labels."""
+
+    def __len__(self) -> int:
+        """How many rows there are."""
+        ...
+
+    def __getitem__(self, rows: np.ndarray) -> Arrays:
+        """The inputs of the given rows (n,), in that order."""
+        ...
+
+
+class LoaderState(TypedDict):
+    """What `PrioritisedLoader.state` returns: plain JSON."""
+
+    rows: int
+    batch: int
+    candidates: int
+    source: str
+    seed: int
+    step: int
+    bought: list[int]
+    epoch: list[int]
+
+
+class PrioritisedLoader:
+    """Candidate batches and the choice of rows from them.
+
+    Args:
+      rows: size of the training set.
+      batch: rows trained on at a step (n_b).
+      candidates: rows offered at a step (n_c), none of them twice.
+      labels: distinct rows that may be chosen in all; None for no limit.
+      start: labels bought uniformly before priorities count; the same rows for every scoring
+        function of one seed.
+      steps: steps after which iteration ends; None ends it when the labels are spent (or, should
+        priorities keep returning to rows already bought, after 10 passes' worth of steps).
+      source: "whole" draws candidates from all rows (a row bought before costs nothing when it is
+        chosen again; once the budget is spent only such rows are drawn); "epoch" draws from rows
+        not yet trained on in this epoch.
+      seed: candidates of step s depend on (seed, s) only, so that runs with other scoring functions
+        are offered the same rows.
+    """
+
+    def __init__(
+        self,
+        rows: int,
+        *,
+        batch: int,
+        candidates: int,
+        labels: int | None = None,
+        start: int = 0,
+        steps: int | None = None,
+        source: Literal["whole", "epoch"] = "whole",
+        seed: int = 0,
+    ):
+        if not 1 <= batch <= candidates <= rows:
+            raise ValueError(
+                f"expected 1 <= batch <= candidates <= rows, got {batch=} {candidates=} {rows=}"
+            )
+        if labels is not None and not 1 <= labels <= rows:
+            raise ValueError(f"expected 1 <= labels <= rows, got {labels=} {rows=}")
+        if source not in ("whole", "epoch"):
+            raise ValueError(f"expected source whole or epoch, got {source=}")
+        self._rows, self._batch, self._candidates = rows, batch, candidates
+        self._limit, self._start, self._source, self._seed = labels, start, source, seed
+        budget = rows if labels is None else labels
+        self._steps = steps if steps is not None else 10 * -(-budget // batch)
+        self._ends_with_labels = steps is None
+        self._step = 0
+        self._bought: list[int] = []
+        self._is_bought = np.zeros(rows, bool)
+        self._in_epoch = np.zeros(rows, bool)
+
+    @property
+    def step(self) -> int:
+        """Steps taken."""
+        return self._step
+
+    @property
+    def bought(self) -> np.ndarray:
+        """Distinct rows chosen so far (n,), in order of purchase."""
+        return np.asarray(self._bought, np.int64)
+
+    @property
+    def labels_left(self) -> int:
+        """Labels that may still be bought."""
+        return (self._rows if self._limit is None else self._limit) - len(self._bought)
+
+    @property
+    def uniform(self) -> bool:
+        """True while the initial labels are bought, whatever the priorities say."""
+        return len(self._bought) < self._start
+
+    @property
+    def finished(self) -> bool:
+        """True when a budget is spent."""
+        return self._step >= self._steps or (self._ends_with_labels and self.labels_left == 0)
+
+    def candidates(self) -> np.ndarray:
+        """The candidate rows (N,) of this step, distinct, in random order; drawn anew if asked again.
+
+        N is smaller than asked for only where fewer rows are left to draw from.
+        """
+        generator = np.random.Generator(np.random.Philox(key=self._seed, counter=[0, 0, 0, self._step]))
+        if self.labels_left == 0:
+            pool = np.flatnonzero(self._is_bought)
+        elif self._source == "epoch":
+            pool = np.flatnonzero(~self._in_epoch)
+        else:
+            return generator.choice(self._rows, self._candidates, replace=False)
+        return generator.choice(pool, min(self._candidates, len(pool)), replace=False)
+
+    def choose(self, candidates: np.ndarray, priorities: np.ndarray | None = None) -> np.ndarray:
+        """Take the step: the rows (n,) to train on, best first; new ones are bought.
+
+        Args:
+          candidates: (N,) what `candidates` returned.
+          priorities: (N,) larger first, ties in candidate order; None takes them as they come,
+            which is uniform selection.
+
+        Returns:
+          At most `batch` rows; fewer when the label budget does not reach.
+
+        Raises:
+          ValueError: a priority that is not finite, or one number for each candidate is missing.
+        """
+        order = np.arange(len(candidates))
+        if priorities is not None:
+            priorities = np.asarray(priorities)
+            if priorities.shape != candidates.shape:
+                raise ValueError(
+                    f"expected one priority for each of {len(candidates)} candidates, "
+                    f"got shape {priorities.shape}"
+                )
+            if not np.isfinite(priorities).all():
+                bad = candidates[~np.isfinite(priorities)]
+                raise ValueError(f"priorities of rows {bad[:5].tolist()} are not finite")
+            if not self.uniform:
+                order = np.argsort(-priorities, kind="stable")
+        rows = candidates[order]
+        new = ~self._is_bought[rows]
+        rows = rows[~new | (np.cumsum(new) <= self.labels_left)][: self._batch]
+        fresh = rows[~self._is_bought[rows]]
+        self._bought.extend(fresh.tolist())
+        self._is_bought[fresh] = True
+        self._in_epoch[rows] = True
+        if self._rows - self._in_epoch.sum() < self._batch:
+            self._in_epoch[:] = False
+        self._step += 1
+        return rows
+
+    def batches(
+        self, source: Source[Arrays], score: Callable[[Arrays], np.ndarray]
+    ) -> Iterator[tuple[np.ndarray, Arrays]]:
+        """Iterate over (rows, their inputs) until a budget is spent, scoring every candidate batch."""
+        while not self.finished:
+            candidates = self.candidates()
+            priorities = None if self.uniform else np.asarray(score(source[candidates]))
+            rows = self.choose(candidates, priorities)
+            yield rows, source[rows]
+
+    def state(self) -> LoaderState:
+        """Everything that is needed to go on from here, as plain JSON."""
+        return {
+            "rows": self._rows,
+            "batch": self._batch,
+            "candidates": self._candidates,
+            "source": self._source,
+            "seed": self._seed,
+            "step": self._step,
+            "bought": list(self._bought),
+            "epoch": np.flatnonzero(self._in_epoch).tolist() if self._source == "epoch" else [],
+        }
+
+    def restore(self, state: LoaderState) -> None:
+        """Go on from a saved state.
+
+        Raises:
+          ValueError: the state is of a loader with other settings; all differences are listed.
+        """
+        mine = self.state()
+        settings: tuple[Any, ...] = ("rows", "batch", "candidates", "source", "seed")
+        wrong = [f"{name}: saved {state[name]!r}, here {mine[name]!r}" for name in settings
+                 if state[name] != mine[name]]
+        if wrong:
+            raise ValueError("the saved state is of another loader: " + "; ".join(wrong))
+        self._step, self._bought = state["step"], list(state["bought"])
+        for flags, rows in ((self._is_bought, state["bought"]), (self._in_epoch, state["epoch"])):
+            flags[:] = False
+            flags[np.asarray(rows, np.int64)] = True
