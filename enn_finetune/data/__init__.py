@@ -1,0 +1,1 @@
+"""Tasks, tables, tokens, and the oracle that counts labels: numpy only at import."""
