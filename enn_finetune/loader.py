@@ -6,21 +6,21 @@ state is a small JSON object: restored at any step, it goes on with the same row
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, Protocol, TypedDict, TypeVar
+from typing import Literal, Protocol, TypedDict, TypeVar
 
 import numpy as np
 
-Arrays = TypeVar("Arrays", covariant=True)
+Arrays_co = TypeVar("Arrays_co", covariant=True)
 
 
-class Source(Protocol[Arrays]):
+class Source(Protocol[Arrays_co]):
     """Random access to training inputs, without labels."""
 
     def __len__(self) -> int:
         """How many rows there are."""
         ...
 
-    def __getitem__(self, rows: np.ndarray) -> Arrays:
+    def __getitem__(self, rows: np.ndarray) -> Arrays_co:
         """The inputs of the given rows (n,), in that order."""
         ...
 
@@ -46,15 +46,19 @@ class PrioritisedLoader:
       batch: rows trained on at a step (n_b).
       candidates: rows offered at a step (n_c), none of them twice.
       labels: distinct rows that may be chosen in all; None for no limit.
-      start: labels bought uniformly before priorities count; the same rows for every scoring
-        function of one seed.
+      start: labels bought uniformly before priorities count, rounded up to whole batches; the
+        same rows for every scoring function of one seed.
       steps: steps after which iteration ends; None ends it when the labels are spent (or, should
         priorities keep returning to rows already bought, after 10 passes' worth of steps).
       source: "whole" draws candidates from all rows (a row bought before costs nothing when it is
         chosen again; once the budget is spent only such rows are drawn); "epoch" draws from rows
-        not yet trained on in this epoch.
-      seed: candidates of step s depend on (seed, s) only, so that runs with other scoring functions
-        are offered the same rows.
+        not yet trained on in this epoch, which ends when fewer than `batch` of them are left (once
+        the budget is spent, an epoch is over the rows bought).
+      seed: of the candidates. Under "whole" and within the budget, those of step s depend on
+        (seed, s) only, so that runs with other scoring functions are offered the same rows.
+
+    Raises:
+      ValueError: numbers that do not fit together, or an unknown source.
     """
 
     def __init__(
@@ -75,11 +79,13 @@ class PrioritisedLoader:
             )
         if labels is not None and not 1 <= labels <= rows:
             raise ValueError(f"expected 1 <= labels <= rows, got {labels=} {rows=}")
+        budget = rows if labels is None else labels
+        if not 0 <= start <= budget:
+            raise ValueError(f"expected 0 <= start <= labels, got {start=} labels={budget}")
         if source not in ("whole", "epoch"):
             raise ValueError(f"expected source whole or epoch, got {source=}")
         self._rows, self._batch, self._candidates = rows, batch, candidates
-        self._limit, self._start, self._source, self._seed = labels, start, source, seed
-        budget = rows if labels is None else labels
+        self._limit, self._start, self._source, self._seed = budget, start, source, seed
         self._steps = steps if steps is not None else 10 * -(-budget // batch)
         self._ends_with_labels = steps is None
         self._step = 0
@@ -100,7 +106,7 @@ class PrioritisedLoader:
     @property
     def labels_left(self) -> int:
         """Labels that may still be bought."""
-        return (self._rows if self._limit is None else self._limit) - len(self._bought)
+        return max(0, self._limit - len(self._bought))
 
     @property
     def uniform(self) -> bool:
@@ -113,18 +119,25 @@ class PrioritisedLoader:
         return self._step >= self._steps or (self._ends_with_labels and self.labels_left == 0)
 
     def candidates(self) -> np.ndarray:
-        """The candidate rows (N,) of this step, distinct, in random order; drawn anew if asked again.
+        """The candidate rows (N,) of this step, distinct, in random order; the same if asked again.
 
         N is smaller than asked for only where fewer rows are left to draw from.
         """
-        generator = np.random.Generator(np.random.Philox(key=self._seed, counter=[0, 0, 0, self._step]))
-        if self.labels_left == 0:
-            pool = np.flatnonzero(self._is_bought)
-        elif self._source == "epoch":
-            pool = np.flatnonzero(~self._in_epoch)
-        else:
+        philox = np.random.Philox(key=self._seed, counter=[0, 0, 0, self._step])
+        generator = np.random.Generator(philox)
+        if self._source == "whole" and self.labels_left > 0:
             return generator.choice(self._rows, self._candidates, replace=False)
+        pool = np.flatnonzero(self._drawable())
         return generator.choice(pool, min(self._candidates, len(pool)), replace=False)
+
+    def _begin_epoch_if_over(self) -> None:
+        if self._drawable().sum() < self._batch:
+            self._in_epoch[:] = False
+
+    def _drawable(self) -> np.ndarray:
+        """Flags (rows,) of the rows that candidates may come from."""
+        affordable = self._is_bought if self.labels_left == 0 else np.ones(self._rows, bool)
+        return affordable & ~self._in_epoch
 
     def choose(self, candidates: np.ndarray, priorities: np.ndarray | None = None) -> np.ndarray:
         """Take the step: the rows (n,) to train on, best first; new ones are bought.
@@ -138,11 +151,12 @@ class PrioritisedLoader:
           At most `batch` rows; fewer when the label budget does not reach.
 
         Raises:
-          ValueError: a priority that is not finite, or one number for each candidate is missing.
+          ValueError: priorities that are not finite, or not one for each candidate.
         """
+        candidates = np.asarray(candidates)
         order = np.arange(len(candidates))
         if priorities is not None:
-            priorities = np.asarray(priorities)
+            priorities = np.asarray(priorities, np.float64)  # unsigned numbers have no minus
             if priorities.shape != candidates.shape:
                 raise ValueError(
                     f"expected one priority for each of {len(candidates)} candidates, "
@@ -159,16 +173,19 @@ class PrioritisedLoader:
         fresh = rows[~self._is_bought[rows]]
         self._bought.extend(fresh.tolist())
         self._is_bought[fresh] = True
-        self._in_epoch[rows] = True
-        if self._rows - self._in_epoch.sum() < self._batch:
-            self._in_epoch[:] = False
+        if self._source == "epoch":
+            self._in_epoch[rows] = True
+            self._begin_epoch_if_over()
         self._step += 1
         return rows
 
     def batches(
-        self, source: Source[Arrays], score: Callable[[Arrays], np.ndarray]
-    ) -> Iterator[tuple[np.ndarray, Arrays]]:
-        """Iterate over (rows, their inputs) until a budget is spent, scoring every candidate batch."""
+        self, source: Source[Arrays_co], score: Callable[[Arrays_co], np.ndarray]
+    ) -> Iterator[tuple[np.ndarray, Arrays_co]]:
+        """Iterate over (rows, their inputs) until a budget is spent, scoring the candidates.
+
+        The initial labels are bought unscored.
+        """
         while not self.finished:
             candidates = self.candidates()
             priorities = None if self.uniform else np.asarray(score(source[candidates]))
@@ -185,22 +202,38 @@ class PrioritisedLoader:
             "seed": self._seed,
             "step": self._step,
             "bought": list(self._bought),
-            "epoch": np.flatnonzero(self._in_epoch).tolist() if self._source == "epoch" else [],
+            "epoch": np.flatnonzero(self._in_epoch).tolist(),
         }
 
     def restore(self, state: LoaderState) -> None:
         """Go on from a saved state.
 
+        The budgets may differ from the saved run's: a longer run goes on from a shorter one.
+
         Raises:
-          ValueError: the state is of a loader with other settings; all differences are listed.
+          ValueError: the state is damaged, or is of a loader with other settings; all differences
+            are listed, and this loader is left as it was.
         """
         mine = self.state()
-        settings: tuple[Any, ...] = ("rows", "batch", "candidates", "source", "seed")
-        wrong = [f"{name}: saved {state[name]!r}, here {mine[name]!r}" for name in settings
-                 if state[name] != mine[name]]
+        missing = sorted(mine.keys() - state.keys())
+        if missing:
+            raise ValueError(f"the saved state is damaged: it lacks {', '.join(missing)}")
+        settings = ("rows", "batch", "candidates", "source", "seed")
+        wrong = [
+            f"{name}: saved {state[name]!r}, here {mine[name]!r}"  # type: ignore[literal-required]
+            for name in settings
+            if state[name] != mine[name]  # type: ignore[literal-required]
+        ]
         if wrong:
             raise ValueError("the saved state is of another loader: " + "; ".join(wrong))
+        for name, rows in (("bought", state["bought"]), ("epoch", state["epoch"])):
+            if len(set(rows)) < len(rows) or not set(rows) <= set(range(self._rows)):
+                raise ValueError(
+                    f"the saved state is damaged: {name} does not list distinct rows "
+                    f"below {self._rows}"
+                )
         self._step, self._bought = state["step"], list(state["bought"])
         for flags, rows in ((self._is_bought, state["bought"]), (self._in_epoch, state["epoch"])):
             flags[:] = False
             flags[np.asarray(rows, np.int64)] = True
+        self._begin_epoch_if_over()  # it is, where the budget is smaller than the saved run's

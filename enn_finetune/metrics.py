@@ -55,11 +55,20 @@ class Tally(NamedTuple):
     bin_correct: np.ndarray  # (bins,)
 
     def __add__(self, other: "Tally") -> "Tally":  # type: ignore[override]
-        return Tally(*(a + b for a, b in zip(self, other, strict=True)))
+        return Tally(
+            rows=self.rows + other.rows,
+            nll=self.nll + other.nll,
+            brier=self.brier + other.brier,
+            counts=self.counts + other.counts,
+            bin_rows=self.bin_rows + other.bin_rows,
+            bin_confidence=self.bin_confidence + other.bin_confidence,
+            bin_correct=self.bin_correct + other.bin_correct,
+        )
 
 
 def tally(log_probs: Floats, targets: Floats) -> Tally:
     """Sums over the rows of predicted log-probabilities (N, C) against targets (N, C)."""
+    log_probs, targets = np.asarray(log_probs, np.float64), np.asarray(targets, np.float64)
     probs = np.exp(log_probs)
     predicted, labels = probs.argmax(1), targets.argmax(1)
     confidence, correct = probs.max(1), predicted == labels
@@ -70,7 +79,7 @@ def tally(log_probs: Floats, targets: Floats) -> Tally:
 
     return Tally(
         rows=len(probs),
-        nll=float(-np.sum(np.where(targets > 0, targets * log_probs, 0))),
+        nll=float(-np.sum(targets * np.where(targets > 0, log_probs, 0))),
         brier=float(np.sum((probs - targets) ** 2)),
         counts=confusion(labels, predicted, probs.shape[1]),
         bin_rows=by_bin(np.ones(len(probs))),
@@ -104,9 +113,10 @@ def correlation_scores(
     log_probs: Floats, targets: Floats, values: Sequence[float]
 ) -> dict[str, float]:
     """Pearson and Spearman correlation of expected grid values; 0 where one side is constant."""
-    grid = np.asarray(values)
-    predicted, true = np.exp(log_probs) @ grid, targets @ grid
-    if np.ptp(predicted) == 0 or np.ptp(true) == 0:
+    grid = np.asarray(values, np.float64)
+    predicted, true = np.exp(np.asarray(log_probs, np.float64)) @ grid, targets @ grid
+    noise = 1e-6 * np.ptp(grid)  # what float32 log-probabilities leave of a constant
+    if np.ptp(predicted) <= noise or np.ptp(true) <= noise:
         return {"pearson": 0.0, "spearman": 0.0}
     return {
         "pearson": float(stats.pearsonr(predicted, true).statistic),
@@ -129,8 +139,10 @@ def evaluate(
       values: the grid (C,) that pearson and spearman take expectations over.
 
     Raises:
-      ValueError: a metric that is not known, or a correlation asked for without a grid.
+      ValueError: no rows, a metric that is not known, or a correlation asked for without a grid.
     """
+    if len(log_probs) == 0:
+        raise ValueError("expected at least one row to evaluate, got none: the split is empty")
     total = tally(log_probs, targets)
     scores = class_scores(total.counts, metrics)
     if values is not None:

@@ -2,7 +2,7 @@
 
 Everything here is a pure function of `log_probs`, one categorical distribution for each epistemic
 index (K), row (N) and class (C). Units are nats. A probability of exactly 0 may be given as -inf:
-`p log p` is then 0, never NaN (NaN ranks first in argsort, so the most certain row would be bought).
+`p log p` is then 0, never NaN (NaN ranks first in top_k, so the most certain row would be bought).
 """
 
 from typing import NamedTuple

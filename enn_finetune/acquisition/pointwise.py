@@ -24,8 +24,9 @@ def entropy(log_probs: Array, key: Array) -> Array:
 def margin(log_probs: Array, key: Array) -> Array:
     """Minus the gap between the two most probable classes (N,) (Scheffer et al. 2001)."""
     del key
-    top, _ = jax.lax.top_k(jnp.exp(predictive.mixture(log_probs)), 2)
-    return top[:, 1] - top[:, 0]
+    probs = jnp.exp(predictive.mixture(log_probs))
+    top, _ = jax.lax.top_k(probs, min(2, probs.shape[-1]))
+    return top[:, -1] - top[:, 0]
 
 
 def least_confidence(log_probs: Array, key: Array) -> Array:

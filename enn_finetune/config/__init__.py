@@ -1,7 +1,14 @@
 """What a run is told: frozen dataclasses filled from TOML and `key=value` overrides, and hashed."""
 
-from enn_finetune.config.reading import ConfigError, PlainDict, PlainValue, build, differences
-from enn_finetune.config.reading import keys, load
+from enn_finetune.config.reading import (
+    ConfigError,
+    PlainDict,
+    PlainValue,
+    build,
+    differences,
+    keys,
+    load,
+)
 from enn_finetune.config.schema import Config
 
 __all__ = [

@@ -6,17 +6,17 @@ import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from enn_finetune.config.schema import Config
+from enn_finetune.errors import InputError
 
 PlainValue = str | int | float | bool | None | list["PlainValue"] | dict[str, "PlainValue"]
 PlainDict = dict[str, PlainValue]
 
 
-class ConfigError(ValueError):
+class ConfigError(InputError):
     """A config that cannot be run; the message lists every fault and what to do."""
 
 
@@ -52,8 +52,8 @@ def _unknown(names: Sequence[str]) -> list[str]:
     for name in names:
         if name in known:
             continue
-        last = [key for key in known if key.split(".")[-1] == name.split(".")[-1]]
-        near = last or difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+        namesakes = [key for key in known if key.split(".")[-1] == name.split(".")[-1]]
+        near = difflib.get_close_matches(name, namesakes or known, n=1, cutoff=0.0)
         faults.append(f"{name}: no such key; the nearest is {near[0]}")
     return faults
 
@@ -65,22 +65,27 @@ def build(values: Mapping[str, PlainValue]) -> Config:
       ConfigError: unknown keys (with the nearest known one), values that do not fit, and
         combinations that make no sense; all of them at once.
     """
+    kinds = keys()
     faults = _unknown(list(values))
     tree: PlainDict = {}
     for name, value in values.items():
+        if kinds.get(name) is None:
+            continue
+        if isinstance(value, bool) and kinds[name] is not bool:
+            faults.append(f"{name}: got {value!r}; this key is not a yes or no")
+            continue
         *sections, last = name.split(".")
         place = tree
         for section in sections:
             place = place.setdefault(section, {})  # type: ignore[assignment]
         place[last] = value
-    if not faults:
-        try:
-            config = _ADAPTER.validate_python(tree)
-        except ValidationError as error:
-            faults = [_fault(item) for item in error.errors()]
-        else:
-            faults = _contradictions(config)
-    if faults:
+    config = None
+    try:
+        config = _ADAPTER.validate_python(tree)
+        faults += _contradictions(config)
+    except ValidationError as error:
+        faults += [_fault(item) for item in error.errors()]
+    if config is None or faults:
         raise ConfigError("the config cannot be run:\n  " + "\n  ".join(faults))
     return config
 
@@ -126,7 +131,10 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> Config:
         with open(path, "rb") as file:
             values = _flatten(tomllib.load(file))
     except FileNotFoundError:
-        raise ConfigError(f"{path}: no such config file; the shipped ones are in configs/") from None
+        found = "no such config file; the shipped ones are in configs/"
+        raise ConfigError(f"{path}: {found}") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not a TOML file: {error}") from None
     for override in overrides:

@@ -25,12 +25,13 @@ Sizes = Annotated[tuple[PositiveInt, ...], BeforeValidator(_several)]
 Count = Annotated[PositiveInt | None, BeforeValidator(_optional)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what jax.random.key tells apart
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
-_frozen = dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+_STRICT = ConfigDict(extra="forbid")
 
 
-@_frozen
+@dataclass(frozen=True, config=_STRICT)
 class TaskConfig:
     """Which rows, and where they are read from."""
 
@@ -52,12 +53,12 @@ class TaskConfig:
     """Custom: the score."""
 
 
-@_frozen
+@dataclass(frozen=True, config=_STRICT)
 class BackboneConfig:
     """The pretrained encoder and how much of it is trained."""
 
     path: Names = ("minilm", "sentence-transformers/all-MiniLM-L6-v2")
-    """Places tried in order: a folder in HF layout, `minilm` (installed by the extra demo), a hub id."""
+    """Places tried in order: a folder in HF layout, `minilm` (of the extra demo), a hub id."""
     tune: Literal["frozen", "full"] = "frozen"
     pooling: Literal["auto", "mean", "cls", "pooler"] = "auto"
     """auto reads the folder's 1_Pooling/config.json, and takes the mean without one."""
@@ -69,7 +70,7 @@ class BackboneConfig:
     """The word table under tune = full: fixed, trained on the rows a batch touches, or whole."""
 
 
-@_frozen
+@dataclass(frozen=True, config=_STRICT)
 class HeadConfig:
     """What stands on the features."""
 
@@ -85,7 +86,7 @@ class HeadConfig:
     """MLP epinet: scale of the fixed prior network."""
 
 
-@_frozen
+@dataclass(frozen=True, config=_STRICT)
 class AcquisitionConfig:
     """Which rows are bought."""
 
@@ -99,7 +100,7 @@ class AcquisitionConfig:
     from what is left of the epoch."""
 
 
-@_frozen
+@dataclass(frozen=True, config=_STRICT)
 class BudgetConfig:
     """What may be spent. Steps and labels are separate budgets."""
 
@@ -113,7 +114,7 @@ class BudgetConfig:
     """Pool: labels bought in a round."""
 
 
-@_frozen
+@dataclass(frozen=True, config=_STRICT)
 class TrainConfig:
     """Gradient training: the online regime, and pool rounds without a closed form."""
 
@@ -143,7 +144,7 @@ class TrainConfig:
     """Pool: gradient steps of a round, at the least."""
 
 
-@_frozen
+@dataclass(frozen=True, config=_STRICT)
 class EvaluationConfig:
     """When the evaluation splits are scored."""
 
@@ -155,7 +156,7 @@ class EvaluationConfig:
     """Rows scored at once."""
 
 
-@_frozen
+@dataclass(frozen=True, config=_STRICT)
 class CheckpointConfig:
     """When a run that may be interrupted is saved."""
 
@@ -163,11 +164,11 @@ class CheckpointConfig:
     """Online: steps. A pool run is saved after every round."""
 
 
-@_frozen
+@dataclass(frozen=True, config=_STRICT)
 class Config:
     """One run."""
 
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     regime: Literal["online", "pool"] = "pool"
     task: TaskConfig = TaskConfig()
     backbone: BackboneConfig = BackboneConfig()

@@ -101,7 +101,7 @@ def test_task_records_are_sound() -> None:
         assert "test" not in {split.hub for split in task.splits}
     assert find_task("mnli").evaluation == ("dev_matched", "dev_mismatched")
     assert {task.name: task.metrics[0] for task in GLUE} == {
-        **dict.fromkeys(["sst2", "mnli", "qnli", "rte", "wnli"], "accuracy"),
+        **dict.fromkeys(["sst2", "mrpc", "qqp", "mnli", "qnli", "rte", "wnli"], "accuracy"),
         **{"cola": "mcc", "stsb": "pearson"},
     }
 

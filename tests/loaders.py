@@ -1,0 +1,52 @@
+"""Small loaders of every kind, and runs of them, for the tests of the loader."""
+
+import numpy as np
+from hypothesis import strategies as st
+
+from enn_finetune.loader import PrioritisedLoader
+
+
+@st.composite
+def settings_of_loaders(draw, **fixed):
+    """Keyword arguments of a small loader, tiny and exhausted pools included."""
+    rows = draw(st.integers(1, 24))
+    batch = draw(st.integers(1, rows))
+    labels = draw(st.none() | st.integers(1, rows))
+    found = {
+        "rows": rows,
+        "batch": batch,
+        "candidates": draw(st.integers(batch, rows)),
+        "labels": labels,
+        "start": draw(st.integers(0, labels or rows)),
+        "steps": draw(st.none() | st.integers(1, 25)),
+        "source": draw(st.sampled_from(["whole", "epoch"])),
+        "seed": draw(st.integers(0, 2**32)),
+    }
+    return found | fixed
+
+
+every_loader = settings_of_loaders()
+salts = st.integers(0, 1000)
+
+
+def priorities(loader: PrioritisedLoader, candidates: np.ndarray, salt: int) -> np.ndarray:
+    """Noise that depends on the step and the row; a salt divisible by 3 always likes low rows."""
+    if salt % 3 == 0:
+        return -candidates.astype(float)
+    noise = np.random.default_rng([salt, loader.step]).normal(size=100)
+    return noise[candidates]
+
+
+def step(loader: PrioritisedLoader, salt: int) -> tuple[list[int], list[int]]:
+    """One step: (candidates, rows chosen)."""
+    candidates = loader.candidates()
+    rows = loader.choose(candidates, priorities(loader, candidates, salt))
+    return candidates.tolist(), rows.tolist()
+
+
+def run(loader: PrioritisedLoader, salt: int) -> list[tuple[list[int], list[int]]]:
+    """All the steps that are left."""
+    trace = []
+    while not loader.finished:
+        trace.append(step(loader, salt))
+    return trace
