@@ -1,0 +1,1 @@
+"""The encoder, its weights, and the heads on top."""

@@ -1,0 +1,187 @@
+"""What turns inputs into features (N, D): an encoder, or the identity over features cached before.
+
+A frozen encoder is not a mode with its own code: its features are computed once (`encode`), and
+from then on the backbone is `Identity`.
+"""
+
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from enn_finetune.errors import InputError
+from enn_finetune.files import read_json
+from enn_finetune.models.bert import Bert, Pooling
+from enn_finetune.models.places import POOLING
+from enn_finetune.models.weights import load_bert
+from enn_finetune.types import Array, TokenBatch
+
+Item = TypeVar("Item")
+
+POOLINGS: tuple[Pooling, ...] = ("mean", "cls", "pooler")
+POOLING_MODES: dict[str, Pooling] = {
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_cls_token": "cls",
+}
+
+Inputs = Array | np.ndarray | TokenBatch
+
+
+class Backbone(Protocol):
+    """Inputs of N examples -> features (N, D), with dropout if a key is given."""
+
+    width: int  # D
+
+    def __call__(self, inputs: Inputs, *, key: Array | None = None) -> Array:
+        """Features (N, D)."""
+        ...
+
+
+class Identity(nnx.Module):
+    """Features (N, D) pass through: the backbone of a head on features computed before."""
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+
+    def __call__(self, inputs: Inputs, *, key: Array | None = None) -> Array:
+        """The inputs (N, D) themselves.
+
+        Raises:
+          TypeError: the inputs are tokens.
+          ValueError: they are of another width.
+        """
+        del key
+        if isinstance(inputs, TokenBatch):
+            raise TypeError("Identity: found tokens; it takes features (N, D), compute them first")
+        if inputs.ndim != 2 or inputs.shape[1] != self.width:
+            raise ValueError(f"Identity: found inputs {inputs.shape}, expected (N, {self.width})")
+        return jnp.asarray(inputs)
+
+
+class BertBackbone(nnx.Module):
+    """A BERT encoder and how its hidden states become one vector an example."""
+
+    def __init__(self, bert: Bert, pooling: Pooling = "mean") -> None:
+        if pooling not in POOLINGS:
+            raise ValueError(f"pooling: found {pooling!r}; use one of {', '.join(POOLINGS)}")
+        if pooling == "pooler" and bert.pooler is None:
+            raise ValueError("pooling: found 'pooler', but the encoder has none; use mean or cls")
+        self.bert = bert
+        self.pooling = pooling
+        self.width = bert.config.hidden_size
+
+    def __call__(self, inputs: Inputs, *, key: Array | None = None) -> Array:
+        """Features (N, D) float32 of a token batch; zeros for an example without tokens.
+
+        Raises:
+          TypeError: the inputs are no token batch.
+        """
+        if not isinstance(inputs, TokenBatch):
+            raise TypeError(f"BertBackbone: found {type(inputs).__name__}, expected a TokenBatch")
+        return self.bert.pool(self.bert(inputs, key=key), inputs, self.pooling)
+
+
+def load_backbone(
+    folder: Path,
+    *,
+    pooling: str = "auto",
+    dtype: str = "float32",
+    param_dtype: str = "float32",
+) -> BertBackbone:
+    """Read the encoder of a folder.
+
+    Args:
+      folder: in Hugging Face layout, see `weights.load_bert`.
+      pooling: mean, cls, pooler, or auto for the folder's own (`default_pooling`).
+      dtype: the compute type.
+      param_dtype: the type of the parameters.
+
+    Raises:
+      InputError: what cannot be read and why; a pooler is asked for and there is none.
+    """
+    how = default_pooling(folder) if pooling == "auto" else _known_pooling(pooling)
+    bert = load_bert(
+        folder,
+        dtype=jnp.dtype(dtype),
+        param_dtype=jnp.dtype(param_dtype),
+        pooler=how == "pooler",  # else it would be a weight that nothing uses
+    )
+    return BertBackbone(bert, how)
+
+
+def default_pooling(folder: Path) -> Pooling:
+    """What a folder's 1_Pooling/config.json asks for; the mean without such a file.
+
+    Raises:
+      InputError: it asks for a pooling that is not implemented.
+    """
+    path = Path(folder) / POOLING
+    if not path.is_file():
+        return "mean"
+    modes = [k for k, v in read_json(path).items() if k.startswith("pooling_mode_") and v is True]
+    if len(modes) != 1 or modes[0] not in POOLING_MODES:
+        raise InputError(
+            f"{path}: found {', '.join(modes) or 'no pooling mode'}; only one of "
+            f"{', '.join(POOLING_MODES)} is implemented, set backbone.pooling to mean or cls"
+        )
+    return POOLING_MODES[modes[0]]
+
+
+def encode(
+    backbone: BertBackbone,
+    batches: Iterable[tuple[np.ndarray, TokenBatch]],
+    rows: int,
+    progress: Callable[[int], None] | None = None,
+) -> np.ndarray:
+    """Features (rows, D) float32 of all rows, in evaluation mode.
+
+    Args:
+      backbone: the encoder.
+      batches: places (n,) in 0..rows-1 and the tokens of these n rows, padded to any number of
+        examples. One compilation for each of their shapes, kept over calls.
+      rows: how many rows there are.
+      progress: called with the number of rows done so far.
+
+    Raises:
+      ValueError: the batches do not cover every row exactly once.
+    """
+    graph, state = nnx.split(backbone)
+    features = np.zeros((rows, backbone.width), np.float32)
+    times = np.zeros(rows, np.int32)
+    started = ((places, _features(graph, state, batch)) for places, batch in batches)
+    for places, computed in _one_behind(started):
+        features[places] = np.asarray(computed)[: len(places)]
+        np.add.at(times, places, 1)
+        if progress is not None:
+            progress(int(times.sum()))
+    if (times != 1).any():
+        row = int(np.argmax(times != 1))
+        raise ValueError(f"encode: found row {row} in {times[row]} batches, expected one of them")
+    return features
+
+
+@functools.partial(jax.jit, static_argnames="graph")
+def _features(graph: nnx.GraphDef, state: nnx.State, batch: TokenBatch) -> Array:
+    return nnx.merge(graph, state)(batch)
+
+
+def _one_behind(items: Iterable[Item]) -> Iterator[Item]:
+    """The same items, each after the next was asked for: the device works while the host packs."""
+    waiting: list[Item] = []
+    for item in items:
+        waiting.append(item)
+        if len(waiting) > 1:
+            yield waiting.pop(0)
+    yield from waiting
+
+
+def _known_pooling(name: str) -> Pooling:
+    for known in POOLINGS:
+        if known == name:
+            return known
+    raise InputError(f"backbone.pooling: found {name!r}; use auto, {', '.join(POOLINGS)}")

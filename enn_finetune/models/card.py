@@ -1,0 +1,59 @@
+"""The model card: README.md of a saved classifier."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a saved classifier is and how it came about. Nothing here changes a prediction."""
+
+    task: str = "custom"
+    base_model: str = ""  # place or id of the pretrained encoder, not a path of this machine
+    tuned: str = ""  # "frozen" or "full"
+    rule: str = ""  # acquisition rule
+    seed: int | None = None
+    labels_bought: int | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)  # by name, on held-out rows
+    config_hash: str = ""
+
+
+def readme(card: Card, *, head: str, labels: tuple[str, ...], pooling: str) -> str:
+    """The card as Markdown with the YAML header that model hubs read."""
+    header = ["library_name: enn-finetune", "pipeline_tag: text-classification"]
+    if card.base_model:
+        header.append(f"base_model: {card.base_model}")
+    facts = {
+        "task": card.task,
+        "base model": card.base_model,
+        "encoder": {"frozen": "as pretrained", "full": "fine-tuned"}.get(card.tuned, card.tuned),
+        "pooling": pooling,
+        "head": head,
+        "classes": ", ".join(labels),
+        "labels bought": "" if card.labels_bought is None else f"{card.labels_bought:,}",
+        "acquisition rule": card.rule,
+        "seed": "" if card.seed is None else str(card.seed),
+        "config hash": card.config_hash,
+    }
+    lines = ["---", *header, "---", "", f"# Text classifier: {card.task}", ""]
+    lines += ["| | |", "|---|---|", *(f"| {k} | {v} |" for k, v in facts.items() if v), ""]
+    if card.metrics:
+        lines += ["| metric (held-out rows) | value |", "|---|---|"]
+        lines += [f"| {name} | {value:.4f} |" for name, value in card.metrics.items()] + [""]
+    return "\n".join(lines) + USE
+
+
+USE = """\
+`model.safetensors` is the encoder in Hugging Face layout; `head.safetensors` and `head.json` are
+the head, its labels, and how the text is cut. Load all of it, or score a file:
+
+```python
+from enn_finetune.models.classifier import load_classifier
+
+loaded = load_classifier("this/folder")  # classifier, tokenizer, labels
+```
+
+    enn-finetune score this/folder --input rows.jsonl --output scored.jsonl
+
+The encoder alone: `transformers.AutoModel.from_pretrained("this/folder")`.
+"""
