@@ -1,0 +1,170 @@
+"""Figures and findings in words: one way to write each, for the page, the terminal and the plot."""
+
+from typing import Literal, NamedTuple
+
+from enn_finetune.savings import ArmJson, RatioJson, Summary, lower_is_better
+
+DASH = "–"  # noqa: RUF001
+NAMES = {
+    "accuracy": "accuracy",
+    "macro_f1": "macro-F1",
+    "f1": "F1",
+    "mcc": "MCC",
+    "pearson": "Pearson correlation",
+    "spearman": "Spearman correlation",
+    "nll": "NLL",
+    "brier": "Brier score",
+    "ece": "ECE",
+}
+Outcome = Literal["fewer", "more", "unsettled"]
+BADGES = {"fewer": "fewer labels", "more": "lost to random", "unsettled": "not settled"}
+
+
+class Verdict(NamedTuple):
+    """What one arm's figures say, in words that a loss is given as much room in as a win."""
+
+    arm: str
+    outcome: Outcome
+    badge: str  # the outcome in a few words
+    figure: str  # the ratio, or what stands in for it
+    sentence: str
+    detail: str
+
+
+def metric_name(metric: str) -> str:
+    """How people write a metric's name."""
+    return NAMES.get(metric, metric.replace("_", " "))
+
+
+def direction(metric: str) -> str:
+    """Which way is better, in words."""
+    return "lower is better" if lower_is_better(metric) else "higher is better"
+
+
+def labels_text(labels: float | None, last: float) -> str:
+    """A number of labels, or beyond which number it lies."""
+    return f"{labels:,.0f}" if labels is not None else f"> {last:,.0f}"
+
+
+def number(value: float) -> str:
+    """Three significant figures, and never fewer than two decimals below 10."""
+    return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:,.0f}"
+
+
+def ratio_text(ratio: RatioJson | None) -> str:
+    """A ratio such as 1.97x, a bound such as < 1.00x, a dash where there is none."""
+    if ratio is None:
+        return DASH
+    if ratio["value"] is not None:
+        return f"{number(ratio['value'])}x"
+    if ratio["less_than"] is not None:
+        return f"< {number(ratio['less_than'])}x"
+    return f"> {number(ratio['more_than'] or 0)}x"
+
+
+def interval_text(ci95: list[float | None] | None) -> str:
+    """An interval such as 1.73 to 2.12; "up to" or "from" where an end is open."""
+    if ci95 is None:
+        return "no interval"
+    low, high = ci95
+    if low is None:
+        return f"up to {number(high)}" if high is not None else "open at both ends"
+    return f"{number(low)} to {number(high)}" if high is not None else f"from {number(low)}"
+
+
+def outcome(ratio: RatioJson) -> Outcome:
+    """Whether labels were saved: settled only where the whole interval is on one side of 1.
+
+    An arm that did not reach the target lost, whatever its interval says: never quietly worse.
+    """
+    if ratio["less_than"] is not None:
+        return "more"
+    low, high = ratio["ci95"] or (None, None)
+    if low is not None and low > 1:
+        return "fewer"
+    return "more" if high is not None and high < 1 else "unsettled"
+
+
+def verdicts(summary: Summary) -> list[Verdict]:
+    """One verdict for every prioritised arm in the records' order, then for the head alone."""
+    roles = ("prioritised", "own")
+    return [
+        _verdict(name, arm, summary)
+        for role in roles
+        for name, arm in summary["arms"].items()
+        if arm["role"] == role
+    ]
+
+
+def _verdict(name: str, arm: ArmJson, summary: Summary) -> Verdict:
+    ratio = arm["system_ratio"]
+    goal = f"{summary['target']:.3f} {metric_name(summary['metric'])}"
+    seeds = f"{arm['seeds']} paired seed{'s' if arm['seeds'] > 1 else ''}"
+    spread = f"95 % interval {interval_text(ratio['ci95'])}" if ratio["ci95"] else "no interval"
+    result = outcome(ratio)
+    took = f"reached {goal} after {labels_text(arm['labels_to_target'], 0)} labels, where random "
+    took += f"selection needs {summary['baseline_labels']:,.0f}"
+    missed = f"; nor did {100 * ratio['unreached']:.0f} % of bootstrap resamples"
+    missed = missed if ratio["ci95"] else ""
+    if ratio["value"] is None:
+        sentence = (
+            f"did not reach {goal}, which random selection reaches with "
+            f"{summary['baseline_labels']:,.0f} labels, within its {arm['labels_last']:,.0f} labels"
+            f" ({seeds}{missed})."
+        )
+    elif result == "unsettled":
+        sentence = f"{took}: {_change(ratio['value'])} ({spread}, {seeds}), which is not settled."
+    else:
+        sentence = f"{took}: {_change(ratio['value'])} ({spread}, {seeds})."
+    badge = BADGES[result] if ratio["value"] is not None else "lost: target not reached"
+    return Verdict(name, result, badge, ratio_text(ratio), sentence, _detail(arm, summary))
+
+
+def _change(ratio: float) -> str:
+    if number(ratio) == "1.00":
+        return "as many labels"
+    if ratio >= 1:
+        return f"{number(ratio)}x fewer labels"
+    return f"{number(1 / ratio)}x more labels"
+
+
+def _detail(arm: ArmJson, summary: Summary) -> str:
+    """Acquisition alone, and the seeds lost."""
+    lost = (
+        f"Lost to random on {arm['losses_to_random']} of {arm['seeds']} seeds by area under the "
+        f"curve, on {arm['losses_final']} of {arm['seeds']} at the full budget."
+    )
+    reference, alone = arm["acquisition_reference"], arm["acquisition_ratio"]
+    if arm["role"] == "own":
+        return f"This is the head alone, with random selection. {lost}"
+    if reference is None or alone is None or reference == summary["baseline"]:
+        return lost
+    return (
+        f"Acquisition alone, against {reference}: {ratio_text(alone)} "
+        f"({interval_text(alone['ci95'])}). {lost}"
+    )
+
+
+def headline(summary: Summary) -> str:
+    """How many prioritised arms saved labels, lost, or are not settled; one sentence."""
+    kinds = [
+        outcome(arm["system_ratio"])
+        for arm in summary["arms"].values()
+        if arm["role"] == "prioritised"
+    ]
+    if not kinds:
+        return "No prioritised arm was run, so there is no saving to report."
+    if len(kinds) == 1:
+        return {
+            "fewer": "Prioritised selection needed fewer labels than random selection.",
+            "more": "Prioritised selection lost to random selection.",
+            "unsettled": "Whether prioritised selection saves labels is not settled.",
+        }[kinds[0]]
+    fewer, more, unsettled = (kinds.count(kind) for kind in ("fewer", "more", "unsettled"))
+    clauses = [
+        f"{fewer or 'none'} needed fewer labels than random selection",
+        f"{more or 'none'} lost to it",
+    ]
+    if unsettled:
+        clauses.append(f"{unsettled} {'is' if unsettled == 1 else 'are'} not settled")
+    return f"Of {len(kinds)} prioritised arms, {', '.join(clauses)}."
