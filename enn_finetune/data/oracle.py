@@ -63,6 +63,10 @@ class Oracle:
         """Mask (N,) of the rows bought."""
         return self._owned.copy()
 
+    def fresh(self) -> "Oracle":
+        """Another oracle for the same rows and budget, with nothing bought: one for each seed."""
+        return Oracle(self._targets, self._budget)
+
     def cost(self, rows: np.ndarray | Sequence[int]) -> int:
         """How many distinct rows `buy(rows)` would pay for; reveals nothing."""
         return len(self._new(self._checked(rows)))

@@ -136,18 +136,19 @@ def grid_targets(scores: np.ndarray, values: Sequence[float]) -> np.ndarray:
     return targets
 
 
-def fingerprint(split: Split) -> str:
-    """First 16 hex digits of the SHA-256 over texts, pairs and targets, in order."""
+def fingerprint(*splits: Split) -> str:
+    """First 16 hex digits of the SHA-256 over texts, pairs and targets of all splits, in order."""
     digest = hashlib.sha256()
-    for column in (split.text, split.pair):
-        digest.update(b"\0" if column is None else b"\1")
-        for text in column or ():
-            data = text.encode()
-            # Lengths first: ("ab", "c") and ("a", "bc") must differ.
-            digest.update(len(data).to_bytes(8, "little") + data)
-    if split.targets is not None:
-        digest.update(repr(split.targets.shape).encode())
-        digest.update(np.ascontiguousarray(split.targets, "<f4").tobytes())
+    for split in splits:
+        for column in (split.text, split.pair):
+            digest.update(b"\0" if column is None else b"\1")
+            for text in column or ():
+                data = text.encode()
+                # Lengths first: ("ab", "c") and ("a", "bc") must differ.
+                digest.update(len(data).to_bytes(8, "little") + data)
+        if split.targets is not None:
+            digest.update(repr(split.targets.shape).encode())
+            digest.update(np.ascontiguousarray(split.targets, "<f4").tobytes())
     return digest.hexdigest()[:16]
 
 

@@ -1,8 +1,8 @@
 """Tasks: GLUE as a table of records, the bundled messages, and files of the user's own.
 
-Metrics are GLUE's, the primary one first. GLUE gives MRPC and QQP two, F1 (of class 1) and accuracy:
-accuracy comes first here, as in arXiv 2211.01568, because an F1 of .81 is what "equivalent" for every
-row of MRPC earns. STS-B has Pearson, then Spearman.
+Metrics are GLUE's, the primary one first. GLUE gives MRPC and QQP two, F1 (of class 1) and
+accuracy: accuracy comes first here, as in arXiv 2211.01568, because "equivalent" for every row of
+MRPC earns an F1 of .81. STS-B has Pearson, then Spearman.
 """
 
 import importlib.util

@@ -1,0 +1,1 @@
+"""Fine-tune BERT with fewer labels: an epinet decides which examples to buy."""

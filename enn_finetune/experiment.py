@@ -1,0 +1,140 @@
+"""One run from a config: prepare, choose and train, save the model, sum up."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TypedDict
+
+from enn_finetune import files, online, pool, records
+from enn_finetune.config import Config, ConfigError, differences
+from enn_finetune.models.card import Card
+from enn_finetune.models.classifier import Classifier
+from enn_finetune.models.places import backbone_name
+from enn_finetune.problem import Problem, prepare
+from enn_finetune.progress import Display
+from enn_finetune.session import CHECKPOINT, RECORDS, Session
+
+CONFIG = "config.json"
+SUMMARY = "summary.json"
+MODEL = "model"
+
+
+class Summary(TypedDict):
+    """summary.json."""
+
+    task: str
+    metric: str
+    score: float
+    split: str
+    labels_bought: int
+    steps: int
+    regime: str
+    head: str
+    rule: str
+    seed: int
+    metrics: dict[str, dict[str, float]]  # by split
+    config_hash: str
+    commit: str
+    data_fingerprint: str
+    wall_seconds: float
+
+
+def run(config: Config, out: Path, *, resume: bool = False, quiet: bool = False) -> Summary:
+    """Run a config in a folder, from the start or from its last checkpoint.
+
+    Writes records.jsonl, summary.json, model/, config.json and the checkpoint.
+
+    Raises:
+      ConfigError: the folder holds a run already (or, when resuming, one of another config).
+      InputError: data or weights that cannot be read.
+      RunStoppedError: a signal came; the run is saved and can be resumed.
+    """
+    claim(config, out, resume=resume)
+    with Display(quiet=quiet) as display:
+        problem = prepare(config, display)
+        session = Session(out, config, display, resume=resume)
+        regime = online.run if config.regime == "online" else pool.run
+        classifier, steps = regime(problem, config, session)
+        summary = summarise(problem, config, session, steps)
+        save_model(problem, config, classifier, summary, out / MODEL)
+        files.atomic_write(out / SUMMARY, json.dumps(summary, indent=2) + "\n")
+        display.say(
+            f"{summary['split']} {summary['metric']} {summary['score']:.4f} with "
+            f"{summary['labels_bought']:,} labels; results in {out}"
+        )
+    return summary
+
+
+def claim(config: Config, out: Path, *, resume: bool) -> None:
+    """Make the folder this config's: nothing that another run wrote is ever overwritten."""
+    path = out / CONFIG
+    if path.exists():
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        changed = differences(config, saved)
+        if resume and not changed:
+            return
+        if resume:
+            raise ConfigError(
+                f"{out} holds a run of another config; these keys differ: {', '.join(changed)}. "
+                "Resume with the same keys, or give another --out"
+            )
+    if any((out / name).exists() for name in (CONFIG, RECORDS, CHECKPOINT, SUMMARY, MODEL)):
+        raise ConfigError(f"{out} holds a run already; go on with --resume, or give another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    files.atomic_write(path, json.dumps(dataclasses.asdict(config), indent=2) + "\n")
+
+
+def summarise(problem: Problem, config: Config, session: Session, steps: int) -> Summary:
+    """The last evaluation and its provenance."""
+    last = {
+        split.name: record
+        for split in problem.evaluations
+        for record in session.records.records
+        if record["split"] == split.name
+    }
+    first = problem.evaluations[0].name
+    metric = problem.task.metrics[0]
+    return Summary(
+        task=problem.task.name,
+        metric=metric,
+        score=last[first]["metrics"][metric],
+        split=first,
+        labels_bought=len(problem.oracle.bought),
+        steps=steps,
+        regime=config.regime,
+        head=config.head.kind,
+        rule=config.acquisition.rule,
+        seed=config.seed,
+        metrics={name: record["metrics"] for name, record in last.items()},
+        config_hash=config.hash,
+        commit=records.commit(),
+        data_fingerprint=problem.fingerprint,
+        wall_seconds=round(session.seconds, 3),
+    )
+
+
+def save_model(
+    problem: Problem, config: Config, classifier: Classifier, summary: Summary, folder: Path
+) -> None:
+    """The whole classifier as a folder that `score` and `from_pretrained` read."""
+    if config.backbone.tune == "frozen":
+        classifier = Classifier(problem.encoder, classifier.head)
+    card = Card(
+        task=problem.task.name,
+        base_model=backbone_name(problem.folder),
+        tuned=config.backbone.tune,
+        rule=config.acquisition.rule,
+        seed=config.seed,
+        labels_bought=summary["labels_bought"],
+        metrics=summary["metrics"][summary["split"]],
+        config_hash=config.hash,
+    )
+    classifier.save_pretrained(
+        folder,
+        tokenizer=problem.folder,
+        labels=problem.task.classes,
+        max_tokens=config.backbone.max_tokens,
+        text=problem.task.text,
+        pair=problem.task.pair,
+        card=card,
+    )

@@ -1,0 +1,81 @@
+"""Fits of a pool round: a classifier from all the labels bought so far, and nothing else.
+
+A head with a closed form is solved for; any other is trained by gradient steps, starting from the
+pretrained weights and the same seeded head at every round.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from enn_finetune import train
+from enn_finetune.config import Config
+from enn_finetune.data.inputs import FeatureRows
+from enn_finetune.models.backbone import Identity
+from enn_finetune.models.classifier import Classifier
+from enn_finetune.models.laplace import INDEX_DIM, bucket, fit_linear_epinet
+from enn_finetune.models.linear_epinet import LinearEpinet, ShapedLinear
+from enn_finetune.models.shaped_features import pool_shapes
+from enn_finetune.problem import Problem, batch_of, new_classifier
+
+Fit = Callable[[int], train.Parts]
+"""From the number of a round to the classifier fitted in it."""
+
+_solve = jax.jit(fit_linear_epinet, static_argnames=("index_dim", "l2_grid"))
+
+
+def fitter(problem: Problem, config: Config) -> Fit:
+    """How a config fits: what is the same in all rounds is done here, once."""
+    if config.closed_form and isinstance(problem.pool, FeatureRows):
+        return _closed_form(problem, problem.pool, config)
+    return lambda number: by_gradient(problem, config, number)
+
+
+def _closed_form(problem: Problem, pool: FeatureRows, config: Config) -> Fit:
+    """Regression and posterior; the prior's strength and shape are chosen anew in every round."""
+    shapes = pool_shapes(jnp.asarray(pool.features))
+    key = jax.random.key(config.seed)
+
+    def fit(number: int) -> train.Parts:
+        rows = problem.oracle.bought
+        # Rows that are not there have weight 0; few sizes, so that few programs are compiled.
+        batch = batch_of(problem, rows, bucket(len(rows)))
+        found = _solve(
+            batch.inputs,
+            batch.targets,
+            batch.weights,
+            shapes,
+            key=jax.random.fold_in(key, number),
+            index_dim=config.head.index_dim or INDEX_DIM,
+        )
+        head = ShapedLinear(found) if config.head.kind == "linear" else LinearEpinet(found)
+        return train.split(Classifier(Identity(problem.encoder.width), head), "frozen")
+
+    return fit
+
+
+def by_gradient(problem: Problem, config: Config, number: int) -> train.Parts:
+    """Train for `train.epochs` passes over the labels bought, at least `train.min_steps` steps."""
+    parts = train.split(new_classifier(problem, config), config.backbone.embeddings)
+    state = train.begin(parts, config.train, config.backbone.embeddings)
+    bought, size = problem.oracle.bought, config.train.batch
+    steps = max(config.train.min_steps, -(-config.train.epochs * len(bought) // size))
+    generator = np.random.Generator(np.random.Philox(key=config.seed, counter=[0, 0, 3, number]))
+    passes = -(-steps * size // len(bought))
+    order = np.concatenate([generator.permutation(bought) for _ in range(passes)])
+    key = jax.random.fold_in(jax.random.key(config.seed), number)
+    for step in range(steps):
+        # Where two passes meet in one batch a row may come twice; it is trained on once.
+        rows = np.unique(order[step * size : (step + 1) * size])
+        state, _ = train.train_step(
+            parts.graph,
+            parts.fixed,
+            state,
+            batch_of(problem, rows, size),
+            key,
+            config=config.train,
+            total=jnp.float32(steps),
+        )
+    return train.view(parts, state, averaged=True)

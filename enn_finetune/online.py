@@ -1,0 +1,115 @@
+"""The online regime: Algorithm 1 of arXiv 2211.01568, one warm model, a candidate batch a step."""
+
+from typing import TypedDict, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from enn_finetune import train
+from enn_finetune.config import Config
+from enn_finetune.data.oracle import OracleState
+from enn_finetune.loader import LoaderState, PrioritisedLoader
+from enn_finetune.models.classifier import Classifier
+from enn_finetune.problem import Problem, batch_of, new_classifier
+from enn_finetune.session import Session
+
+
+class OnlineState(TypedDict):
+    """The JSON half of a checkpoint; the arrays are the train state."""
+
+    loader: LoaderState
+    oracle: OracleState
+
+
+def loader_of(problem: Problem, config: Config) -> PrioritisedLoader:
+    """The loader that a config describes."""
+    rows = len(problem.pool)
+    return PrioritisedLoader(
+        rows,
+        batch=min(config.train.batch, rows),
+        candidates=min(config.train.batch * config.acquisition.candidates, rows),
+        labels=config.budget.labels,
+        start=config.budget.start,
+        steps=config.budget.steps,
+        source=config.acquisition.source,
+        seed=config.seed,
+    )
+
+
+def run(problem: Problem, config: Config, session: Session) -> tuple[Classifier, int]:
+    """Train until a budget is spent: the classifier with averaged weights, and the steps taken.
+
+    Raises:
+      RunStoppedError: a signal came; everything is saved and the run can go on, bit for bit.
+    """
+    parts = train.split(new_classifier(problem, config), config.backbone.embeddings)
+    state = train.begin(parts, config.train, config.backbone.embeddings)
+    loader, key = loader_of(problem, config), jax.random.key(config.seed)
+    saved = session.restore(state)
+    if saved is not None:
+        state, regime = saved
+        loader.restore(cast(OnlineState, regime)["loader"])
+        problem.oracle.restore(cast(OnlineState, regime)["oracle"])
+
+    def regime_state() -> OnlineState:
+        return {"loader": loader.state(), "oracle": problem.oracle.state()}
+
+    session.display.begin("fine-tuning", config.budget.labels)
+    with session.interruptible():
+        while not loader.finished:
+            session.stop_if_asked(state, regime_state())
+            candidates = loader.candidates()
+            scores, scored = None, 0
+            if config.acquisition.rule != "random" and not loader.uniform:
+                scores = score(
+                    problem,
+                    config,
+                    train.view(parts, state, averaged=False),
+                    candidates,
+                    key,
+                    loader.step,
+                )
+                scored = len(candidates)
+            rows = loader.choose(candidates, scores)
+            batch = batch_of(problem, rows, min(config.train.batch, len(problem.pool)))
+            state, _ = train.train_step(
+                parts.graph,
+                parts.fixed,
+                state,
+                batch,
+                key,
+                config=config.train,
+                total=jnp.float32(config.budget.steps or 0),
+            )
+            bought = len(problem.oracle.bought)
+            session.display.advance(bought, rows=len(rows) + scored)
+            if session.due(bought):
+                averaged = train.view(parts, state, averaged=True)
+                session.evaluate(problem, averaged, loader.step, bought)
+            if loader.step % config.checkpoint.every == 0:
+                session.save(state, regime_state())
+    averaged = train.view(parts, state, averaged=True)
+    session.evaluate(problem, averaged, loader.step, len(problem.oracle.bought))
+    session.save(state, regime_state())
+    return train.merge(averaged), loader.step
+
+
+def score(
+    problem: Problem,
+    config: Config,
+    parts: train.Parts,
+    candidates: np.ndarray,
+    key: jax.Array,
+    step: int,
+) -> np.ndarray:
+    """Priorities (N,) of the candidate rows under the current weights and fresh indices."""
+    size = min(config.train.batch * config.acquisition.candidates, len(problem.pool))
+    found = train.priorities(
+        parts,
+        problem.pool.take(candidates, size),
+        jax.random.fold_in(key, 2**20 + step),
+        indices=config.acquisition.indices,
+        rule=config.acquisition.rule,
+    )
+    return np.asarray(found)[: len(candidates)]

@@ -1,0 +1,213 @@
+"""Scoring a file: class probabilities and uncertainty of every row, larger files than memory.
+
+Rows stream through in blocks. Only one number a row is kept, its epistemic uncertainty, so that a
+second pass over the scored rows can add the rank.
+"""
+
+import json
+import sys
+import tempfile
+from array import array
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple, TextIO
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from enn_finetune import files
+from enn_finetune.data import tables
+from enn_finetune.data.faults import check_row
+from enn_finetune.data.inputs import TokenRows
+from enn_finetune.data.tables import Row, RowError
+from enn_finetune.data.tokens import tokenise
+from enn_finetune.errors import InputError
+from enn_finetune.models.backbone import Inputs
+from enn_finetune.models.classifier import Loaded, load_classifier
+from enn_finetune.predictive import Uncertainty, mixture, uncertainty
+from enn_finetune.progress import Display
+from enn_finetune.train import Parts, merge, split
+from enn_finetune.types import Array
+
+BLOCK = 16
+"""Batches that are read and sorted by length together: bounds memory, and wastes little padding."""
+
+
+class Counts(NamedTuple):
+    """What became of the rows of the input."""
+
+    scored: int
+    skipped: int
+
+
+class Columns(NamedTuple):
+    """Where the texts stand in the input."""
+
+    text: str
+    pair: str | None
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """All the columns a row must have."""
+        return (self.text,) if self.pair is None else (self.text, self.pair)
+
+
+def run(
+    model: Path,
+    source: Path,
+    output: Path,
+    *,
+    text: str | None = None,
+    pair: str | None = None,
+    indices: int = 32,
+    batch: int = 256,
+    seed: int = 0,
+    quiet: bool = False,
+) -> Counts:
+    """Score every row of a .jsonl, .csv or .tsv file under the same K epistemic indices.
+
+    Each line of the output has the row's line in the input, its `id` if it has one, its texts, the
+    predicted label, the class probabilities, total, aleatoric and epistemic uncertainty in nats,
+    and its rank by epistemic uncertainty (1 is the most uncertain: what to label next). A row that
+    cannot be read is reported on standard error with its line, and the others are scored.
+
+    Raises:
+      InputError: no such file or model, a column that is nowhere, or not one row that can be read;
+        an output that was there before is then left as it is.
+    """
+    loaded = load_classifier(model)
+    columns = find_columns(source, loaded, text, pair)
+    scorer = Scorer(loaded, indices, batch, seed)
+    epistemic, skipped = array("f"), 0
+    with (
+        Display(quiet=quiet) as display,
+        files.atomic_file(output) as ranked,
+        tempfile.TemporaryFile("w+", encoding="utf-8", dir=ranked.parent) as unranked,
+    ):
+        display.begin("scoring", count_lines(source), "lines")
+        for block in _blocks(tables.stream_rows(source), BLOCK * batch):
+            rows, faults = readable(block, columns)
+            for fault in faults:
+                print(f"{source}, {fault}; the row is skipped", file=sys.stderr)
+            skipped += len(faults)
+            for scored in scorer.score(rows, columns):
+                epistemic.append(scored["epistemic"])
+                unranked.write(json.dumps(scored, ensure_ascii=False) + "\n")
+            display.advance(block[-1].line, rows=len(rows))
+        if not epistemic:
+            raise InputError(f"{source}: not one row can be scored; {skipped} are faulty")
+        add_ranks(unranked, ranked, np.frombuffer(epistemic, np.float32))
+        display.say(f"{len(epistemic):,} rows scored, {skipped:,} skipped; results in {output}")
+    return Counts(len(epistemic), skipped)
+
+
+def find_columns(source: Path, loaded: Loaded, text: str | None, pair: str | None) -> Columns:
+    """The columns asked for, or those the model was trained on, or `text` (and `pair`).
+
+    Raises:
+      InputError: the first row that can be read has none of them; the message lists what it has.
+    """
+    choices = [Columns(loaded.text, loaded.pair)]
+    choices.append(Columns("text", None if loaded.pair is None else "pair"))
+    if text is not None or pair is not None:
+        choices = [Columns(text or loaded.text, pair or loaded.pair)]
+    for row in tables.stream_rows(source):
+        if isinstance(row, RowError):
+            continue
+        for columns in choices:
+            if all(name in row.columns for name in columns.needed):
+                return columns
+        raise InputError(
+            f"{source}, line {row.line}: the row has the columns {', '.join(row.columns)}; the "
+            f"model needs {' and '.join(choices[0].needed)}: name yours with --text"
+            + ("" if choices[0].pair is None else " and --pair")
+        )
+    return choices[0]
+
+
+class Scorer:
+    """A loaded classifier and the K indices that all rows of a file are scored under."""
+
+    def __init__(self, loaded: Loaded, indices: int, batch: int, seed: int):
+        self._loaded, self._batch = loaded, batch
+        head = loaded.classifier.head
+        self._z = head.sample_index(jax.random.key(seed), indices if head.epistemic else 1)
+        self._parts = split(loaded.classifier, "frozen")
+
+    def score(self, rows: Sequence[Row], columns: Columns) -> Iterator[dict[str, object]]:
+        """What the output says of each row but its rank, in the order given."""
+        if not rows:
+            return
+        pair = None if columns.pair is None else [str(r.columns[columns.pair]) for r in rows]
+        ragged = tokenise(
+            self._loaded.tokenizer,
+            [str(row.columns[columns.text]) for row in rows],
+            pair,
+            self._loaded.max_tokens,
+        )
+        probs = np.empty((len(rows), len(self._loaded.labels)), np.float32)
+        parts = np.empty((3, len(rows)), np.float32)
+        for places, inputs in TokenRows.of(ragged, self._batch).batches(np.arange(len(rows))):
+            log_probs, found = _predict(self._parts, inputs, self._z)
+            probs[places] = np.exp(np.asarray(log_probs)[: len(places)])
+            parts[:, places] = np.asarray(found)[:, : len(places)]
+        for row, p, (total, aleatoric, epistemic) in zip(rows, probs, parts.T, strict=True):
+            kept = {
+                name: row.columns[name] for name in ("id", *columns.needed) if name in row.columns
+            }
+            yield {
+                "line": row.line,
+                **kept,
+                "label": self._loaded.labels[int(p.argmax())],
+                "probabilities": {
+                    name: round(float(value), 6)
+                    for name, value in zip(self._loaded.labels, p, strict=True)
+                },
+                "total": float(total),
+                "aleatoric": float(aleatoric),
+                "epistemic": float(epistemic),
+            }
+
+
+@jax.jit
+def _predict(parts: Parts, inputs: Inputs, z: Array) -> tuple[Array, Array]:
+    """Log of the mean prediction (N, C), and the uncertainties (3, N)."""
+    log_probs = merge(parts).log_probs(inputs, z)
+    found: Uncertainty = uncertainty(log_probs)
+    return mixture(log_probs), jnp.stack(found)
+
+
+def readable(block: Sequence[Row | RowError], columns: Columns) -> tuple[list[Row], list[RowError]]:
+    """The rows that have text where it is needed, and the faults of the others."""
+    rows: list[Row] = []
+    faults: list[RowError] = []
+    for item in block:
+        fault = check_row(item, columns.needed) if isinstance(item, Row) else item
+        if fault is not None:
+            faults.append(fault)
+        elif isinstance(item, Row):
+            rows.append(item)
+    return rows, faults
+
+
+def add_ranks(unranked: TextIO, ranked: Path, epistemic: np.ndarray) -> None:
+    """Copy scored lines with their rank by epistemic uncertainty, ties in the order of the file."""
+    ranks = np.empty(len(epistemic), np.int64)
+    ranks[np.argsort(-epistemic, kind="stable")] = np.arange(1, len(epistemic) + 1)
+    unranked.seek(0)
+    with open(ranked, "w", encoding="utf-8") as file:
+        for line, rank in zip(unranked, ranks, strict=True):
+            file.write(f'{line.rstrip()[:-1]}, "rank": {rank}}}\n')
+
+
+def count_lines(path: Path) -> int:
+    """Lines of a file, read a block at a time: what progress is measured against."""
+    with open(path, "rb") as file:
+        return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
+
+
+def _blocks(rows: Iterator[Row | RowError], size: int) -> Iterator[list[Row | RowError]]:
+    while block := list(islice(rows, size)):
+        yield block

@@ -1,0 +1,143 @@
+"""The bookkeeping of one run: evaluations and their records, interrupts, checkpoints."""
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TypedDict, TypeVar, cast
+
+import jax
+import numpy as np
+
+from enn_finetune import checkpoint, metrics, train
+from enn_finetune.config import Config
+from enn_finetune.problem import Evaluation, Problem
+from enn_finetune.progress import Display
+from enn_finetune.records import Record, RecordFile
+
+CHECKPOINT = "checkpoint.safetensors"
+RECORDS = "records.jsonl"
+
+Tree = TypeVar("Tree")
+
+
+class RunStoppedError(RuntimeError):
+    """A signal stopped the run after it was saved; it can be resumed."""
+
+
+class SessionState(TypedDict):
+    """The session's part of a checkpoint."""
+
+    records: int
+    seconds: float
+    evaluated: tuple[int, int]  # step and labels of the last evaluation
+
+
+class Session:
+    """One run in one folder: what is shared by the online and the pool regime."""
+
+    def __init__(self, folder: Path, config: Config, display: Display, *, resume: bool):
+        self.config, self.display = config, display
+        self._folder = folder
+        self._resuming = resume and (folder / CHECKPOINT).exists()
+        self._records = RecordFile(folder / RECORDS) if not self._resuming else None
+        self._stopping = False
+        self._began, self._seconds = time.monotonic(), 0.0
+        self._evaluated = (-1, 0)
+
+    @property
+    def records(self) -> RecordFile:
+        """The open record file."""
+        if self._records is None:
+            raise RuntimeError("a resuming session has records only after `restore`")
+        return self._records
+
+    @property
+    def seconds(self) -> float:
+        """Wall seconds of this run, earlier sittings included."""
+        return self._seconds + time.monotonic() - self._began
+
+    def restore(self, tree: Tree) -> tuple[Tree, object] | None:
+        """The saved tree (in the structure of `tree`) and regime state; None for a new run."""
+        if not self._resuming:
+            return None
+        tree, state = checkpoint.restore(self._folder / CHECKPOINT, tree)
+        saved = cast(dict[str, object], state)
+        mine = cast(SessionState, saved["session"])
+        self._records = RecordFile(self._folder / RECORDS, keep=mine["records"])
+        self._seconds = mine["seconds"]
+        self._evaluated = (mine["evaluated"][0], mine["evaluated"][1])
+        return tree, saved["regime"]
+
+    def save(self, tree: object, regime: object) -> None:
+        """Save everything the run needs to go on from here, in one atomic write."""
+        mine = SessionState(
+            records=len(self.records.records), seconds=self.seconds, evaluated=self._evaluated
+        )
+        checkpoint.save(self._folder / CHECKPOINT, tree, {"session": mine, "regime": regime})
+
+    def due(self, labels: int) -> bool:
+        """True when the labels bought have passed another multiple of `evaluation.every`."""
+        every = self.config.evaluation.every
+        return labels // every > self._evaluated[1] // every
+
+    def evaluate(self, problem: Problem, parts: train.Parts, step: int, labels: int) -> None:
+        """Score every evaluation split and record it; nothing where that was just done."""
+        if self._evaluated == (step, labels):
+            return
+        self._evaluated = (step, labels)
+        for split in problem.evaluations:
+            log_probs = predict(parts, split, self.config)
+            scores = metrics.evaluate(
+                log_probs, split.targets, problem.task.metrics, problem.task.values
+            )
+            record = Record(
+                step=step,
+                labels_bought=labels,
+                split=split.name,
+                metrics=scores,
+                seconds=round(self.seconds, 3),
+            )
+            self.records.append(record)
+            self.display.score(record, problem.task.metrics[0])
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Within: the first Ctrl-C or SIGTERM asks the run to stop and save, a second one kills."""
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            del frame
+            if self._stopping:
+                raise KeyboardInterrupt
+            self._stopping = True
+            self.display.say(f"{signal.Signals(number).name}: stopping after this step")
+
+        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def stop_if_asked(self, tree: object, regime: object) -> None:
+        """Save and leave where a signal has come.
+
+        Raises:
+          RunStoppedError: always then, with how to resume.
+        """
+        if self._stopping:
+            self.save(tree, regime)
+            raise RunStoppedError(f"stopped and saved; go on with --resume --out {self._folder}")
+
+
+def predict(parts: train.Parts, split: Evaluation, config: Config) -> np.ndarray:
+    """Log of the mean prediction (N, C) of all rows of a split."""
+    key = jax.random.fold_in(jax.random.key(config.seed), 2)
+    every = np.arange(len(split.rows))
+    log_probs = np.empty(split.targets.shape, np.float32)
+    for places, inputs in split.rows.batches(every):
+        found = train.mean_log_probs(parts, inputs, key, indices=config.evaluation.indices)
+        log_probs[places] = np.asarray(found)[: len(places)]
+    return log_probs
