@@ -20,17 +20,21 @@ from enn_finetune.data.tasks import load_split
 from enn_finetune.errors import InputError
 from enn_finetune.problem import Problem, prepare
 from enn_finetune.progress import Display
-from enn_finetune.study import Arm, Outcome, run_arm
+from enn_finetune.study import Course, Outcome, arm, run_course
 
-BASELINE = Arm("linear", "random")
-OWN = Arm("epinet", "random")
-ARMS = (BASELINE, OWN, Arm("epinet", "margin"), Arm("epinet", "bald"))
+COURSES = (
+    Course("random", ("epinet", "linear")),
+    Course("margin", ("epinet",)),
+    Course("bald", ("epinet",)),
+)
+BASELINE, OWN = arm("linear", "random"), arm("epinet", "random")
 SETTINGS: Mapping[str, configs.PlainValue] = {
     "task.name": "messages",
     "backbone.path": "minilm",
     "budget.start": 40,
-    "budget.round": 20,
-    "budget.labels": 400,
+    "budget.round": 40,
+    "budget.labels": 320,
+    "evaluation.indices": 128,
 }
 EXAMPLES = 12
 FILES = ("records.jsonl", "summary.json", "curves.png", "report.html")
@@ -50,12 +54,13 @@ def run(out: Path, *, seeds: int = 10) -> dict[str, object]:
     with Display() as display:
         problem = prepare(config, display)
         outcomes: dict[str, Outcome] = {}
-        for arm in ARMS:
-            display.begin(f"{arm.name}, {seeds} seeds", config.budget.labels)
-            outcomes[arm.name] = run_arm(arm, problem, config, range(seeds), display.advance)
+        for course in COURSES:
+            display.begin(f"{course.rule}, {seeds} seeds", config.budget.labels)
+            name = arm(course.heads[0], course.rule)
+            outcomes[name] = run_course(course, problem, config, range(seeds), display.advance)
     lines = [record for outcome in outcomes.values() for record in outcome.records]
     split, metric = problem.evaluations[0].name, problem.task.metrics[0]
-    found = savings.summarise(lines, metric, BASELINE.name, OWN.name, split=split)
+    found = savings.summarise(lines, metric, BASELINE, OWN, split=split)
     origin = provenance(config, problem, seeds, time.monotonic() - began)
     section = report.Section(
         task=problem.task.name,
