@@ -36,14 +36,12 @@ class TokenRows:
 
     def batches(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, TokenBatch]]:
         """All the given rows: (places (n,) in `rows`, inputs of at least these n rows)."""
-        found = batches(
+        return batches(
             self.ragged.take(rows),
             tokens=TOKENS_A_ROW * self.batch,
             examples=2 * self.batch,
             shapes=PackShapes(),
         )
-        for places, inputs in found:
-            yield places[places >= 0], inputs
 
 
 @dataclass(frozen=True, eq=False)

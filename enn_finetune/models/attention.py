@@ -10,7 +10,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from enn_finetune.models.dropout import dropout
+from enn_finetune.models.dropout import dropout, later
 
 Array = jax.Array
 BLOCKED = -1e30  # added to a score; every token may attend to itself, so no row is all blocked
@@ -48,6 +48,7 @@ def _forward(
 
 def _backward(heads: int, rate: float, saved: Saved, g: Array) -> tuple[Array, None, None]:
     q, k, v, probs, out, salt = saved
+    salt = None if salt is None else later(salt, g)
     R, _, L, d = q.shape
     g = g.reshape(R, L, heads, d).transpose(0, 2, 1, 3)
     dv = _batched(dropout(probs, salt, rate).astype(g.dtype), g, 2, 2)

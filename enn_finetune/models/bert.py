@@ -19,7 +19,7 @@ from jax.typing import DTypeLike
 
 from enn_finetune.models.attention import attend, block_bias
 from enn_finetune.models.dropout import dropout, salts
-from enn_finetune.models.ops import dense, gelu, layer_norm
+from enn_finetune.models.ops import dense, dense_gelu, gelu, layer_norm
 from enn_finetune.types import TokenBatch
 
 Array = jax.Array
@@ -104,8 +104,17 @@ class Dense(nnx.Module):
 
     def __call__(self, x: Array) -> Array:
         """(n, in) -> (n, out) in the compute dtype."""
-        kernel, bias = self.kernel[...].astype(self.dtype), self.bias[...].astype(self.dtype)
-        return dense(x.astype(self.dtype), kernel, bias)
+        return dense(x.astype(self.dtype), *self.cast())
+
+    def activated(self, x: Array, activation: str) -> Array:
+        """The activation of this name of (n, in) -> (n, out)."""
+        if activation == "gelu":  # the usual one has a leaner reverse pass
+            return dense_gelu(x.astype(self.dtype), *self.cast())
+        return ACTIVATIONS[activation](self(x))
+
+    def cast(self) -> tuple[Array, Array]:
+        """Kernel and bias in the compute dtype."""
+        return self.kernel[...].astype(self.dtype), self.bias[...].astype(self.dtype)
 
 
 class LayerNorm(nnx.Module):
@@ -147,7 +156,7 @@ class Layer(nnx.Module):
             self.qkv(x), bias, s[0], c.num_attention_heads, c.attention_probs_dropout_prob
         )
         x = self.attention_norm(x + dropout(self.out(attended), s[1], rate))
-        inner = ACTIVATIONS[c.hidden_act](self.up(x))
+        inner = self.up.activated(x, c.hidden_act)
         return self.output_norm(x + dropout(self.down(inner), s[2], rate))
 
 

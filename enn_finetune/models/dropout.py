@@ -7,6 +7,8 @@ mask does not depend on how the array is sharded. The hash is a two-multiply xor
 salts do not give permutations of one sequence.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -42,7 +44,28 @@ def dropout(x: Array, salt: Array | None, rate: float) -> Array:
     """Drop elements of x at this rate; x itself when salt is None or the rate is 0."""
     if salt is None or rate == 0.0:
         return x
+    return _dropped(x, salt, rate)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _dropped(x: Array, salt: Array, rate: float) -> Array:
     return x * keep_scale(x.shape, salt, rate, x.dtype)
+
+
+def _backward(rate: float, salt: Array, g: Array) -> tuple[Array, None]:
+    return _dropped(g, later(salt, g), rate), None
+
+
+_dropped.defvjp(lambda x, salt, rate: (_dropped(x, salt, rate), salt), _backward)
+
+
+def later(saved: Array, g: Array) -> Array:
+    """The same array, but what is computed from it is computed once more, after g is known.
+
+    Without it XLA finds the forward pass's expression equal and keeps its result in memory.
+    """
+    # One element of g is enough to order the two, and leaves g free to be fused.
+    return jax.lax.optimization_barrier((saved, g.reshape(-1)[:1]))[0]
 
 
 def _flat_index(shape: tuple[int, ...]) -> Array:

@@ -81,7 +81,8 @@ def make_head(config: Mapping[str, object], *, rngs: nnx.Rngs) -> Head:
         raise ValueError(f"head.kind: found {kind!r}; {_suggest(kind, HEADS)}")
     maker = HEADS[kind]
     # The signature of an nnx class is its metaclass's; that of its constructor is the head's.
-    known = inspect.signature(maker.__init__ if isinstance(maker, type) else maker).parameters
+    signed = vars(maker)["__init__"] if inspect.isclass(maker) else maker
+    known = inspect.signature(signed).parameters
     settable = [name for name in known if name not in ("self", "rngs", "base")]
     for name in arguments:
         if name not in settable:

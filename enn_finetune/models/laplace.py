@@ -12,10 +12,10 @@ Exponent and lambda are those of the largest Laplace evidence on the bought labe
     log evidence = -NLL_sum - 1/2 lambda |W*|^2 - 1/2 log det(H / lambda)
 
 For C = 2 the determinant is exact. For more classes it is that of H's diagonal blocks, one a class:
-(C-1)/C sum_c log det(I + C/(C-1) X' diag(w p_c (1 - p_c)) X / lambda). (The Kronecker form
-(sum_i x_i x_i' tr H_i) (x) mean H_i is cheaper, but takes every row for equally confused about the
-same classes: with 15 classes and 300 labels it was 100 nats below the exact value, asked for a
-lambda 5 times too large, and cost a fifth of a nat of NLL and more.)
+(C-1)/C sum_c log det(I + C/(C-1) X' diag(w p_c (1 - p_c)) X / lambda). The Kronecker form
+(sum_i x_i x_i' tr H_i) (x) mean H_i is cheaper, but takes every row to be torn between the same
+classes: on 15 classes, 300 labels and the isotropic prior it asked for a lambda 5.6 times that of
+the exact evidence, for an NLL of 1.38 in place of 1.19 (two seeds).
 """
 
 from typing import NamedTuple
@@ -38,7 +38,7 @@ from enn_finetune.types import Array
 L2_GRID = (16.0, 4.0, 1.0, 0.25, 0.0625, 0.015625)  # prior sd of a logit from 1/4 to 8
 INDEX_DIM = 32
 BLOCK_WIDTH = 128  # leading directions whose curvature is taken in full when C > 2
-PATH_TOLERANCE = 1e-3  # of 1 + J, as the last step's decrement: enough to compare evidences
+PATH_TOLERANCE = 3e-3  # of 1 + J, as the last step's decrement: enough to compare evidences
 DRAW_TOLERANCE = 1e-2  # of a draw's residual
 
 

@@ -11,6 +11,8 @@ from math import pi, sqrt
 import jax
 import jax.numpy as jnp
 
+from enn_finetune.models.dropout import later
+
 Array = jax.Array
 
 
@@ -36,17 +38,33 @@ dense.defvjp(_dense_forward, _dense_backward)
 
 
 @jax.custom_vjp
-def gelu(u: Array) -> Array:
-    """Exact GELU: u Phi(u), Phi the standard normal distribution function by erf."""
-    return u * _normal_cdf(u)
+def dense_gelu(x: Array, kernel: Array, bias: Array) -> Array:
+    """Exact GELU of an affine map: u Phi(u) for u = x (n, in) @ kernel (in, out) + bias (out,)."""
+    return gelu(x @ kernel + bias[None])
 
 
-def _gelu_backward(u: Array, g: Array) -> tuple[Array]:
+def _dense_gelu_forward(
+    x: Array, kernel: Array, bias: Array
+) -> tuple[Array, tuple[Array, Array, Array, Array]]:
+    product = x @ kernel
+    return gelu(product + bias[None]), (x, kernel, bias, product)
+
+
+def _dense_gelu_backward(
+    saved: tuple[Array, Array, Array, Array], g: Array
+) -> tuple[Array, Array, Array]:
+    x, kernel, bias, product = saved
+    u = later(product, g) + bias[None]
     density = jnp.exp(-0.5 * u * u) * (1.0 / sqrt(2.0 * pi))
-    return (g * (_normal_cdf(u) + u * density),)
+    return _dense_backward((x, kernel), g * (_normal_cdf(u) + u * density))
 
 
-gelu.defvjp(lambda u: (gelu(u), u), _gelu_backward)
+dense_gelu.defvjp(_dense_gelu_forward, _dense_gelu_backward)
+
+
+def gelu(u: Array) -> Array:
+    """Exact GELU: u Phi(u), Phi the standard normal distribution function."""
+    return u * _normal_cdf(u)
 
 
 def _normal_cdf(u: Array) -> Array:

@@ -28,7 +28,7 @@ from enn_finetune.types import Array
 
 MAX_NEWTON_STEPS = 40
 MAX_CG_STEPS = 40
-CG_TOLERANCE = 3e-2  # of the residual, in the preconditioner's norm
+CG_TOLERANCE = 0.1  # of the residual, in the preconditioner's norm
 TOLERANCE = 1e-8  # of 1 + J, for the squared Newton decrement of the last step
 ROUNDING = 1e-6  # of 1 + J: what float32 cannot tell apart
 _STEP_SIZES = tuple(0.5**halvings for halvings in range(10))
