@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from enn_finetune import files
+from enn_finetune.errors import InputError
 
 Tree = TypeVar("Tree")
 
@@ -24,7 +25,9 @@ def restore(path: Path, like: Tree) -> tuple[Tree, object]:
     """Read what `save` wrote: a tree of the structure of `like`, and the state.
 
     Raises:
-      ValueError: the file is damaged, or of another structure; all differing entries are listed.
+      InputError: the file is damaged, or of another structure; all differing entries are listed.
     """
     arrays, metadata = files.load_arrays(path)
+    if STATE not in metadata:
+        raise InputError(f"{path}: found arrays without a saved state; this is no checkpoint")
     return files.unflatten_like(like, arrays, str(path)), json.loads(metadata[STATE])

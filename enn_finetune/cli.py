@@ -15,6 +15,17 @@ INTERRUPTED = 130
 FAULT = 2
 
 
+def _positive(text: str) -> int:
+    """A whole number of 1 or more."""
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+_positive.__name__ = "number of 1 or more"  # what argparse calls it: invalid ... value
+
+
 def parser() -> argparse.ArgumentParser:
     """All commands and their options."""
     top = argparse.ArgumentParser(
@@ -28,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
         "demo", help="random against epinet-prioritised labels on bundled messages, in minutes"
     )
     demo.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder for the results")
-    demo.add_argument("--seeds", type=int, default=10, help="paired seeds")
+    demo.add_argument("--seeds", type=_positive, default=10, help="paired seeds")
 
     train = commands.add_parser("train", help="one run from a TOML config")
     train.add_argument("config", metavar="CONFIG", help="a file such as configs/sst2.toml")
@@ -46,8 +57,8 @@ def parser() -> argparse.ArgumentParser:
     score.add_argument("--output", type=Path, required=True, help="scored rows, JSON lines")
     score.add_argument("--text", help="column of the text (the one trained on, or `text`)")
     score.add_argument("--pair", help="column of the second text")
-    score.add_argument("--indices", type=int, default=32, metavar="K", help="epistemic indices")
-    score.add_argument("--batch", type=int, default=256, help="rows scored at once")
+    score.add_argument("--indices", type=_positive, default=32, metavar="K", help="of the epinet")
+    score.add_argument("--batch", type=_positive, default=256, help="rows scored at once")
     score.add_argument("--seed", type=int, default=0, help="of the epistemic indices")
 
     tasks = commands.add_parser("tasks", help="the tasks known, and where each would be read from")
@@ -60,7 +71,12 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status: 0, 2 for bad input, 130 when interrupted."""
     top = parser()
-    arguments = top.parse_args(argv)
+    arguments, rest = top.parse_known_args(argv)
+    if arguments.command == "train":  # argparse takes no overrides after an option
+        arguments.overrides += [word for word in rest if not word.startswith("-")]
+        rest = [word for word in rest if word.startswith("-")]
+    if rest:
+        top.error(f"unrecognized arguments: {' '.join(rest)}")
     if arguments.version:
         from enn_finetune.records import version
 
@@ -71,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return FAULT
     try:
         return _COMMANDS[arguments.command](arguments)
-    except InputError as error:
+    except (InputError, OSError) as error:  # bad input; a full disk, no permission
         print(f"enn-finetune {arguments.command}: {error}", file=sys.stderr)
         return FAULT
     except KeyboardInterrupt:
@@ -79,18 +95,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
-def _use_compilation_cache() -> None:
-    """Keep compiled programs between runs, in jax's own cache, unless the user chose a folder."""
-    import jax
+def _set_up_jax() -> None:
+    """Before jax loads: its compilation cache kept on disk, small factorisations on one thread.
 
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-        jax.config.update("jax_compilation_cache_dir", str(home / "enn_finetune" / "jax"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+    A user's own JAX_COMPILATION_CACHE_DIR or OPENBLAS_NUM_THREADS is left as it is.
+    """
+    home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(home / "enn_finetune" / "jax"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+    # Two BLAS threads on matrices of a few hundred rows wait for each other more than they work.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    _use_compilation_cache()
+    _set_up_jax()
     from enn_finetune import demo
 
     demo.run(arguments.out, seeds=arguments.seeds)
@@ -101,7 +119,7 @@ def _train(arguments: argparse.Namespace) -> int:
     from enn_finetune import config
 
     settings = config.load(arguments.config, arguments.overrides)
-    _use_compilation_cache()
+    _set_up_jax()
     from enn_finetune import experiment
     from enn_finetune.session import RunStoppedError
 
@@ -114,7 +132,7 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def _score(arguments: argparse.Namespace) -> int:
-    _use_compilation_cache()
+    _set_up_jax()
     from enn_finetune import scoring
 
     scoring.run(
@@ -136,7 +154,9 @@ def _tasks(arguments: argparse.Namespace) -> int:
 
     from enn_finetune.data import tasks
 
-    table = Table("task", "classes", "metrics", "read from")
+    table = Table()
+    for heading in ("task", "classes", "metrics", "read from"):
+        table.add_column(heading, overflow="fold")  # a path that is cut short is of no use
     for name in tasks.NAMES:
         task = tasks.find_task(name)
         place = tasks.where(task, tuple(arguments.data or ("hub",)))

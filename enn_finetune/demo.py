@@ -34,7 +34,7 @@ SETTINGS: Mapping[str, configs.PlainValue] = {
     "budget.start": 40,
     "budget.round": 40,
     "budget.labels": 320,
-    "evaluation.indices": 128,
+    "evaluation.indices": 512,
 }
 EXAMPLES = 12
 FILES = ("records.jsonl", "summary.json", "curves.png", "report.html")

@@ -2,11 +2,12 @@
 
 import dataclasses
 import json
+import time
 from pathlib import Path
-from typing import TypedDict
+from typing import TypedDict, cast
 
 from enn_finetune import files, online, pool, records
-from enn_finetune.config import Config, ConfigError, differences
+from enn_finetune.config import Config, ConfigError, PlainDict, differences
 from enn_finetune.models.card import Card
 from enn_finetune.models.classifier import Classifier
 from enn_finetune.models.places import backbone_name
@@ -49,10 +50,13 @@ def run(config: Config, out: Path, *, resume: bool = False, quiet: bool = False)
       InputError: data or weights that cannot be read.
       RunStoppedError: a signal came; the run is saved and can be resumed.
     """
-    claim(config, out, resume=resume)
+    began = time.monotonic()
+    check_free(config, out, resume=resume)
     with Display(quiet=quiet) as display:
         problem = prepare(config, display)
-        session = Session(out, config, display, resume=resume)
+        # Only now: a run that could not begin leaves nothing that stands in the way of the next.
+        files.atomic_write(out / CONFIG, json.dumps(dataclasses.asdict(config), indent=2) + "\n")
+        session = Session(out, config, display, problem.fingerprint, resume=resume, began=began)
         regime = online.run if config.regime == "online" else pool.run
         classifier, steps = regime(problem, config, session)
         summary = summarise(problem, config, session, steps)
@@ -65,23 +69,31 @@ def run(config: Config, out: Path, *, resume: bool = False, quiet: bool = False)
     return summary
 
 
-def claim(config: Config, out: Path, *, resume: bool) -> None:
-    """Make the folder this config's: nothing that another run wrote is ever overwritten."""
-    path = out / CONFIG
-    if path.exists():
-        saved = json.loads(path.read_text(encoding="utf-8"))
-        changed = differences(config, saved)
-        if resume and not changed:
-            return
-        if resume:
-            raise ConfigError(
-                f"{out} holds a run of another config; these keys differ: {', '.join(changed)}. "
-                "Resume with the same keys, or give another --out"
-            )
-    if any((out / name).exists() for name in (CONFIG, RECORDS, CHECKPOINT, SUMMARY, MODEL)):
+def check_free(config: Config, out: Path, *, resume: bool) -> None:
+    """Refuse a folder with another run in it: nothing that another run wrote is ever overwritten.
+
+    Raises:
+      ConfigError: as `run` says.
+    """
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"{out}: found a file where a folder is expected; give another --out")
+    names = (CONFIG, RECORDS, CHECKPOINT, SUMMARY, MODEL)
+    found = [name for name in names if (out / name).exists()]
+    if not found:
+        return
+    if not resume:
         raise ConfigError(f"{out} holds a run already; go on with --resume, or give another --out")
-    out.mkdir(parents=True, exist_ok=True)
-    files.atomic_write(path, json.dumps(dataclasses.asdict(config), indent=2) + "\n")
+    if CONFIG not in found:
+        raise ConfigError(
+            f"{out} holds {', '.join(found)} but no {CONFIG} that says of which run; give another "
+            "--out"
+        )
+    changed = differences(config, cast(PlainDict, files.read_json(out / CONFIG)))
+    if changed:
+        raise ConfigError(
+            f"{out} holds a run of another config; these keys differ: {', '.join(changed)}. "
+            "Resume with the same keys, or give another --out"
+        )
 
 
 def summarise(problem: Problem, config: Config, session: Session, steps: int) -> Summary:

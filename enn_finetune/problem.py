@@ -9,6 +9,7 @@ from flax import nnx
 
 from enn_finetune.config import Config, ConfigError
 from enn_finetune.data import tasks
+from enn_finetune.data.faults import DataError
 from enn_finetune.data.inputs import FeatureRows, Rows, TokenRows
 from enn_finetune.data.oracle import Oracle
 from enn_finetune.data.splits import Split, fingerprint
@@ -76,6 +77,12 @@ def prepare(config: Config, display: Display) -> Problem:
     folder = find_backbone(config.backbone.path)
     encoder = load_backbone(folder, pooling=config.backbone.pooling, dtype=config.backbone.dtype)
     tokenizer = load_tokenizer(folder)
+    positions = encoder.bert.config.max_position_embeddings
+    if config.backbone.max_tokens > positions:
+        raise ConfigError(
+            f"backbone.max_tokens: {config.backbone.max_tokens} is more than the {positions} "
+            f"positions of the encoder in {folder}"
+        )
 
     def rows(split: Split) -> Rows:
         ragged = tokenise(tokenizer, split.text, split.pair, config.backbone.max_tokens)
@@ -88,12 +95,18 @@ def prepare(config: Config, display: Display) -> Problem:
     return Problem(
         task=task,
         pool=pool[1],
-        oracle=Oracle(pool[0].targets, config.budget.labels),
-        evaluations=tuple(Evaluation(split.name, r, split.targets) for split, r in evaluations),
+        oracle=Oracle(_targets(pool[0]), config.budget.labels),
+        evaluations=tuple(Evaluation(split.name, r, _targets(split)) for split, r in evaluations),
         encoder=encoder,
         folder=folder,
         fingerprint=fingerprint(*splits),
     )
+
+
+def _targets(split: Split) -> np.ndarray:
+    if split.targets is None:
+        raise DataError(f"split {split.name}: found no labels; a run needs them")
+    return split.targets
 
 
 def features(
@@ -125,8 +138,7 @@ def new_classifier(problem: Problem, config: Config) -> Classifier:
             "index_dim": config.head.index_dim or 10,
             "prior_scale": config.head.prior_scale,
         }
-    # Training reuses the memory of its parameters; the pretrained ones must outlive it.
-    return nnx.clone(Classifier(backbone, make_head(head, rngs=nnx.Rngs(config.seed))))
+    return Classifier(backbone, make_head(head, rngs=nnx.Rngs(config.seed)))
 
 
 def batch_of(problem: Problem, rows: np.ndarray, size: int) -> Batch:

@@ -8,8 +8,6 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from enn_finetune.records import Record
 
-NO_SCORE = "score -"
-
 
 class Display:
     """Shows labels bought, the last score, rows per second and the time left.

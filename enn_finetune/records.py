@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NotRequired, TypedDict
 
 from enn_finetune import files
+from enn_finetune.errors import InputError
 
 
 class Record(TypedDict):
@@ -29,9 +30,17 @@ class RecordFile:
     def __init__(self, path: Path, keep: int = 0):
         """Open `path`, keeping its first `keep` records: later ones were written after the
         checkpoint that the run goes on from, and will be written again.
+
+        Raises:
+          InputError: the file has fewer records, or a damaged one among them.
         """
         self._path = path
-        self.records: list[Record] = read(path)[:keep] if keep else []
+        self.records: list[Record] = read(path, keep)
+        if len(self.records) < keep:
+            raise InputError(
+                f"{path}: found {len(self.records)} records, the checkpoint was saved after "
+                f"{keep}; put the file back, or start again with another --out"
+            )
         files.atomic_write(path, "".join(map(_line, self.records)))
 
     def append(self, record: Record) -> None:
@@ -45,35 +54,45 @@ def _line(record: Record) -> str:
     return json.dumps(record, ensure_ascii=False) + "\n"
 
 
-def read(path: Path) -> list[Record]:
-    """All complete records of a file; a last line cut off by a crash is left out."""
-    lines = path.read_text(encoding="utf-8").split("\n") if path.exists() else []
-    return [json.loads(line) for line in lines[:-1]]
+def read(path: Path, count: int | None = None) -> list[Record]:
+    """The first `count` records of a file, or all; a last line cut off by a crash is left out.
+
+    Raises:
+      InputError: a line among them is damaged.
+    """
+    # Bytes, for a crash may have cut a character.
+    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+    found: list[Record] = []
+    for number, line in enumerate(lines[:count], 1):
+        try:
+            found.append(json.loads(line))
+        except ValueError as error:
+            raise InputError(
+                f"{path}, line {number}: not a record ({error}); take the line out, or start "
+                "again with another --out"
+            ) from error
+    return found
 
 
 def commit() -> str:
     """The git commit of the checkout this package runs from (+dirty), or its installed version."""
     here = Path(__file__).resolve().parent
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", *arguments],
+            cwd=here,
+            capture_output=True,
+            encoding="utf-8",
+            check=True,
+            timeout=10,
+        ).stdout.strip()
+
     try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=40", "--dirty=+dirty", "--exclude=*"],
-            cwd=here,
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=10,
-        )
-        tracked = subprocess.run(
-            ["git", "ls-files", "--error-unmatch", "types.py"],
-            cwd=here,
-            capture_output=True,
-            check=True,
-            timeout=10,
-        )
-        del tracked
+        git("ls-files", "--error-unmatch", "types.py")  # not someone else's checkout around us
+        return git("describe", "--always", "--abbrev=40", "--dirty=+dirty", "--exclude=*")
     except (OSError, subprocess.SubprocessError):
         return f"enn-finetune {version()}"
-    return described.stdout.strip()
 
 
 def version() -> str:

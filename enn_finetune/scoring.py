@@ -11,7 +11,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import NamedTuple, TextIO, cast
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +33,11 @@ from enn_finetune.types import Array
 
 BLOCK = 16
 """Batches that are read and sorted by length together: bounds memory, and wastes little padding."""
+LOOK_AHEAD = 1000
+"""Rows that are searched for the columns: the first ones may be faulty."""
+
+UTF8, ESCAPE = "utf-8", "backslashreplace"
+"""Half of a surrogate pair, which an id in JSON may hold, goes out as the escape it came in as."""
 
 
 class Counts(NamedTuple):
@@ -77,6 +82,8 @@ def run(
       InputError: no such file or model, a column that is nowhere, or not one row that can be read;
         an output that was there before is then left as it is.
     """
+    if output.exists() and source.exists() and output.samefile(source):
+        raise InputError(f"{output}: is the input too; give the scored rows another file")
     loaded = load_classifier(model)
     columns = find_columns(source, loaded, text, pair)
     scorer = Scorer(loaded, indices, batch, seed)
@@ -84,7 +91,7 @@ def run(
     with (
         Display(quiet=quiet) as display,
         files.atomic_file(output) as ranked,
-        tempfile.TemporaryFile("w+", encoding="utf-8", dir=ranked.parent) as unranked,
+        tempfile.TemporaryFile("w+", encoding=UTF8, errors=ESCAPE, dir=ranked.parent) as unranked,
     ):
         display.begin("scoring", count_lines(source), "lines")
         for block in _blocks(tables.stream_rows(source), BLOCK * batch):
@@ -93,7 +100,7 @@ def run(
                 print(f"{source}, {fault}; the row is skipped", file=sys.stderr)
             skipped += len(faults)
             for scored in scorer.score(rows, columns):
-                epistemic.append(scored["epistemic"])
+                epistemic.append(cast(float, scored["epistemic"]))
                 unranked.write(json.dumps(scored, ensure_ascii=False) + "\n")
             display.advance(block[-1].line, rows=len(rows))
         if not epistemic:
@@ -107,22 +114,26 @@ def find_columns(source: Path, loaded: Loaded, text: str | None, pair: str | Non
     """The columns asked for, or those the model was trained on, or `text` (and `pair`).
 
     Raises:
-      InputError: the first row that can be read has none of them; the message lists what it has.
+      InputError: none of the first rows that can be read has them; the message lists what the
+        first one has. Or a second text for a model of one.
     """
+    if pair is not None and loaded.pair is None:
+        raise InputError(f"--pair {pair}: the model was trained on one text a row; leave it out")
     choices = [Columns(loaded.text, loaded.pair)]
     choices.append(Columns("text", None if loaded.pair is None else "pair"))
     if text is not None or pair is not None:
         choices = [Columns(text or loaded.text, pair or loaded.pair)]
-    for row in tables.stream_rows(source):
-        if isinstance(row, RowError):
-            continue
+    read = islice(tables.stream_rows(source), LOOK_AHEAD)
+    rows = [row for row in read if isinstance(row, Row)]
+    for row in rows:
         for columns in choices:
             if all(name in row.columns for name in columns.needed):
                 return columns
+    if rows:
         raise InputError(
-            f"{source}, line {row.line}: the row has the columns {', '.join(row.columns)}; the "
-            f"model needs {' and '.join(choices[0].needed)}: name yours with --text"
-            + ("" if choices[0].pair is None else " and --pair")
+            f"{source}, line {rows[0].line}: the row has the columns {', '.join(rows[0].columns)}; "
+            f"the model needs {' and '.join(choices[0].needed)}: name yours with --text"
+            + ("" if loaded.pair is None else " and --pair")
         )
     return choices[0]
 
@@ -162,13 +173,17 @@ class Scorer:
                 **kept,
                 "label": self._loaded.labels[int(p.argmax())],
                 "probabilities": {
-                    name: round(float(value), 6)
-                    for name, value in zip(self._loaded.labels, p, strict=True)
+                    name: rounded(value) for name, value in zip(self._loaded.labels, p, strict=True)
                 },
-                "total": float(total),
-                "aleatoric": float(aleatoric),
-                "epistemic": float(epistemic),
+                "total": rounded(total),
+                "aleatoric": rounded(aleatoric),
+                "epistemic": rounded(epistemic),
             }
+
+
+def rounded(value: np.float32) -> float:
+    """Six decimals: the rest depends on which rows share a batch, and would rank equal rows."""
+    return round(float(value), 6) + 0.0  # -0.0 is 0
 
 
 @jax.jit
@@ -197,7 +212,7 @@ def add_ranks(unranked: TextIO, ranked: Path, epistemic: np.ndarray) -> None:
     ranks = np.empty(len(epistemic), np.int64)
     ranks[np.argsort(-epistemic, kind="stable")] = np.arange(1, len(epistemic) + 1)
     unranked.seek(0)
-    with open(ranked, "w", encoding="utf-8") as file:
+    with open(ranked, "w", encoding=UTF8, errors=ESCAPE) as file:
         for line, rank in zip(unranked, ranks, strict=True):
             file.write(f'{line.rstrip()[:-1]}, "rank": {rank}}}\n')
 

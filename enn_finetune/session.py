@@ -1,6 +1,7 @@
 """The bookkeeping of one run: evaluations and their records, interrupts, checkpoints."""
 
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ import numpy as np
 
 from enn_finetune import checkpoint, metrics, train
 from enn_finetune.config import Config
+from enn_finetune.errors import InputError
 from enn_finetune.problem import Evaluation, Problem
 from enn_finetune.progress import Display
 from enn_finetune.records import Record, RecordFile
@@ -30,6 +32,7 @@ class RunStoppedError(RuntimeError):
 class SessionState(TypedDict):
     """The session's part of a checkpoint."""
 
+    fingerprint: str  # of the data
     records: int
     seconds: float
     evaluated: tuple[int, int]  # step and labels of the last evaluation
@@ -38,13 +41,23 @@ class SessionState(TypedDict):
 class Session:
     """One run in one folder: what is shared by the online and the pool regime."""
 
-    def __init__(self, folder: Path, config: Config, display: Display, *, resume: bool):
+    def __init__(
+        self,
+        folder: Path,
+        config: Config,
+        display: Display,
+        fingerprint: str,
+        *,
+        resume: bool,
+        began: float | None = None,
+    ):
+        """Open a folder; `began` is the `time.monotonic()` that seconds count from, if not now."""
         self.config, self.display = config, display
-        self._folder = folder
+        self._folder, self._fingerprint = folder, fingerprint
         self._resuming = resume and (folder / CHECKPOINT).exists()
         self._records = RecordFile(folder / RECORDS) if not self._resuming else None
         self._stopping = False
-        self._began, self._seconds = time.monotonic(), 0.0
+        self._began, self._seconds = time.monotonic() if began is None else began, 0.0
         self._evaluated = (-1, 0)
 
     @property
@@ -60,12 +73,22 @@ class Session:
         return self._seconds + time.monotonic() - self._began
 
     def restore(self, tree: Tree) -> tuple[Tree, object] | None:
-        """The saved tree (in the structure of `tree`) and regime state; None for a new run."""
+        """The saved tree (in the structure of `tree`) and regime state; None for a new run.
+
+        Raises:
+          InputError: a damaged checkpoint or record file, or other data than the run began with.
+        """
         if not self._resuming:
             return None
         tree, state = checkpoint.restore(self._folder / CHECKPOINT, tree)
         saved = cast(dict[str, object], state)
         mine = cast(SessionState, saved["session"])
+        if mine["fingerprint"] != self._fingerprint:
+            raise InputError(
+                f"{self._folder}: the run began on data with the fingerprint {mine['fingerprint']}"
+                f", the data read now has {self._fingerprint}; put the files back as they were, or "
+                "start again with another --out"
+            )
         self._records = RecordFile(self._folder / RECORDS, keep=mine["records"])
         self._seconds = mine["seconds"]
         self._evaluated = (mine["evaluated"][0], mine["evaluated"][1])
@@ -74,7 +97,10 @@ class Session:
     def save(self, tree: object, regime: object) -> None:
         """Save everything the run needs to go on from here, in one atomic write."""
         mine = SessionState(
-            records=len(self.records.records), seconds=self.seconds, evaluated=self._evaluated
+            fingerprint=self._fingerprint,
+            records=len(self.records.records),
+            seconds=self.seconds,
+            evaluated=self._evaluated,
         )
         checkpoint.save(self._folder / CHECKPOINT, tree, {"session": mine, "regime": regime})
 
@@ -105,7 +131,13 @@ class Session:
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
-        """Within: the first Ctrl-C or SIGTERM asks the run to stop and save, a second one kills."""
+        """Within: the first Ctrl-C or SIGTERM asks the run to stop and save, a second one kills.
+
+        Only the main thread receives signals; in another one this does nothing.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
 
         def stop(number: int, frame: FrameType | None) -> None:
             del frame

@@ -114,12 +114,13 @@ def optimizer(config: TrainConfig) -> optax.GradientTransformation:
 
 
 def begin(parts: Parts, config: TrainConfig, embeddings: str) -> TrainState:
-    """The state before the first step."""
+    """The state before the first step, in memory of its own: a step reuses that of its state."""
+    fixed = dict(nnx.to_flat_state(parts.fixed))
     words = None
-    if embeddings == "touched":
-        words = TouchedAdam.begin(dict(nnx.to_flat_state(parts.fixed))[WORD_TABLE][...])
+    if embeddings == "touched" and WORD_TABLE in fixed:  # features computed before have no words
+        words = TouchedAdam.begin(jnp.copy(fixed[WORD_TABLE][...]))
     return TrainState(
-        params=parts.params,
+        params=jax.tree.map(jnp.copy, parts.params),
         average=jax.tree.map(jnp.copy, parts.params),
         optimizer=optimizer(config).init(parts.params),
         words=words,
@@ -172,7 +173,8 @@ def train_step(
         return loss(nnx.merge(graph, params, rest), batch, key, config)
 
     value, grads = jax.value_and_grad(objective, argnums=(0, 1))(state.params, rows)
-    scale = jnp.minimum(1.0, config.clip / (optax.global_norm(grads) + 1e-12))
+    norm = jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(grads)))
+    scale = jnp.minimum(1.0, config.clip / (norm + 1e-12))
     grads, row_grads = jax.tree.map(lambda leaf: leaf * scale, grads)
     share = rate(state.step, total, config)
     updates, moments = optimizer(config).update(grads, state.optimizer, state.params)
