@@ -84,7 +84,8 @@ def run(problem: Problem, config: Config, session: Session) -> tuple[Classifier,
             )
             bought = len(problem.oracle.bought)
             session.display.advance(bought, rows=len(rows) + scored)
-            if session.due(bought):
+            spent = loader.labels_left == 0 and loader.step % config.evaluation.every == 0
+            if session.due(bought) or spent:
                 averaged = train.view(parts, state, averaged=True)
                 session.evaluate(problem, averaged, loader.step, bought)
             if loader.step % config.checkpoint.every == 0:

@@ -98,7 +98,7 @@ def rate(step: Array, total: Array, config: TrainConfig) -> Array:
 
 
 def optimizer(config: TrainConfig) -> optax.GradientTransformation:
-    """AdamW on the encoder (decay on kernels only) and Adam on the head, at their peak rates."""
+    """AdamW on the encoder (decay on matrices only) and Adam on the head, at their peak rates."""
 
     def group(params: nnx.State) -> nnx.State:
         return jax.tree.map_with_path(

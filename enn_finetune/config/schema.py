@@ -67,7 +67,8 @@ class BackboneConfig:
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Compute dtype; parameters stay in float32."""
     embeddings: Literal["frozen", "touched", "dense"] = "frozen"
-    """The word table under tune = full: fixed, trained on the rows a batch touches, or whole."""
+    """The word table under tune = full: fixed, trained on the rows a batch touches, or whole.
+    Touched rows are not averaged: evaluation reads them as they are (`train.average`)."""
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -129,7 +130,8 @@ class TrainConfig:
     clip: Positive = 1.0
     """Global gradient norm."""
     weight_decay: NonNegative = 0.0
-    """AdamW's, on the encoder's kernels; the head has l2 instead. Priors are never decayed."""
+    """AdamW's, on the encoder's matrices (position table included, biases and norms not); the head
+    has l2 instead. Priors are never decayed."""
     l2: NonNegative = 1.0
     """lambda of 1/2 lambda |w|^2 of the head on the summed loss: 1/n on the mean loss."""
     indices: PositiveInt = 8
@@ -149,7 +151,7 @@ class EvaluationConfig:
     """When the evaluation splits are scored."""
 
     every: PositiveInt = 100
-    """Labels between evaluations."""
+    """Labels between evaluations; once they are spent, steps."""
     indices: PositiveInt = 32
     """K of the mean prediction."""
     batch: PositiveInt = 256

@@ -38,11 +38,12 @@ def atomic_file(path: PathLike) -> Iterator[Path]:
     It is in a temporary folder beside `path`; whatever else the block puts there is removed.
 
     Raises:
-      InputError: `path` is a folder.
+      InputError: `path` is there and is no regular file.
     """
     target = Path(os.path.realpath(path))
-    if target.is_dir():
-        raise InputError(f"{target}: found a folder where a file is to be written")
+    if target.exists() and not target.is_file():  # a device or a pipe must not be replaced
+        kind = "a folder" if target.is_dir() else "no regular file"
+        raise InputError(f"{target}: found {kind} where a file is to be written")
     with _temporary(target) as folder:
         temporary = folder / target.name
         temporary.touch()
