@@ -9,8 +9,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-
-from enn_finetune.types import Array
+from jax import Array
 
 
 class Uncertainty(NamedTuple):

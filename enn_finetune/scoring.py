@@ -16,6 +16,7 @@ from typing import NamedTuple, TextIO, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from enn_finetune import files
 from enn_finetune.data import tables
@@ -29,7 +30,6 @@ from enn_finetune.models.classifier import Loaded, load_classifier
 from enn_finetune.predictive import Uncertainty, mixture, uncertainty
 from enn_finetune.progress import Display
 from enn_finetune.train import Parts, merge, split
-from enn_finetune.types import Array
 
 BLOCK = 16
 """Batches that are read and sorted by length together: bounds memory, and wastes little padding."""

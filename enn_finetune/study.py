@@ -15,6 +15,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from enn_finetune import metrics
 from enn_finetune.acquisition.pointwise import RULES
@@ -27,7 +28,6 @@ from enn_finetune.models.shaped_features import ShapedPool, pool_shapes
 from enn_finetune.predictive import mixture
 from enn_finetune.problem import Problem
 from enn_finetune.records import Record
-from enn_finetune.types import Array
 
 
 class Course(NamedTuple):

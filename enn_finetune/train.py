@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
+from jax import Array
 
 from enn_finetune.acquisition.pointwise import RULES
 from enn_finetune.config.schema import TrainConfig
@@ -20,7 +21,7 @@ from enn_finetune.models.backbone import Inputs
 from enn_finetune.models.classifier import Classifier
 from enn_finetune.models.touched import TouchedAdam, gather, touched, touched_adam
 from enn_finetune.predictive import mixture
-from enn_finetune.types import Array, TokenBatch
+from enn_finetune.types import TokenBatch
 
 WORD_TABLE = ("backbone", "bert", "word")
 

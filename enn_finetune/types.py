@@ -17,12 +17,14 @@ The path data takes: text -> tokens -> features -> logits over indices -> joint 
 priority -> batch (labels bought from the oracle) -> train step -> metrics -> records -> report.
 """
 
-from typing import NamedTuple, Protocol
+from __future__ import annotations
 
-import jax
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
 import numpy as np
 
-Array = jax.Array
+if TYPE_CHECKING:  # reading data needs no jax
+    from jax import Array
 
 
 class TokenBatch(NamedTuple):

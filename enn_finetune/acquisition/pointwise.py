@@ -5,9 +5,10 @@ from types import MappingProxyType
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from enn_finetune import predictive
-from enn_finetune.types import Array, Rule
+from enn_finetune.types import Rule
 
 
 def random(log_probs: Array, key: Array) -> Array:

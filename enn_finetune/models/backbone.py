@@ -13,13 +13,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax import Array
 
 from enn_finetune.errors import InputError
 from enn_finetune.files import read_json
 from enn_finetune.models.bert import Bert, Pooling
 from enn_finetune.models.places import POOLING
 from enn_finetune.models.weights import load_bert
-from enn_finetune.types import Array, TokenBatch
+from enn_finetune.types import TokenBatch
 
 Item = TypeVar("Item")
 

@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import Array
 from pydantic import ConfigDict, PositiveInt, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
@@ -26,7 +27,7 @@ from enn_finetune.models.card import Card, readme
 from enn_finetune.models.heads import make_head
 from enn_finetune.models.places import TOKENIZER_FILES, load_tokenizer
 from enn_finetune.models.weights import CONFIG, WEIGHTS, export_bert, load_bert
-from enn_finetune.types import Array, Head
+from enn_finetune.types import Head
 
 HEAD = "head.json"
 HEAD_WEIGHTS = "head.safetensors"

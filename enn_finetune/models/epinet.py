@@ -14,10 +14,9 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax import lax
+from jax import Array, lax
 
 from enn_finetune.models.row_chunks import map_rows
-from enn_finetune.types import Array
 
 _init_kernel = nnx.initializers.lecun_normal()
 

@@ -12,9 +12,9 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import Array
 
 from enn_finetune import predictive
-from enn_finetune.types import Array
 
 Bootstrap = Literal["none", "bernoulli", "exponential"]
 

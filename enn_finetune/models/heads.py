@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable, Mapping
 
 import jax.numpy as jnp
 from flax import nnx
+from jax import Array
 
 from enn_finetune.models.epinet import Epinet
 from enn_finetune.models.laplace import INDEX_DIM
 from enn_finetune.models.linear_epinet import LinearEpinet, ShapedLinear, blank_fit
-from enn_finetune.types import Array, Head
+from enn_finetune.types import Head
 
 
 class LinearHead(nnx.Module):

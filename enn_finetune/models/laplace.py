@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import Array, lax
 
 from enn_finetune.models.shaped_features import ShapedPool, shape_matrix, shaped_rows
 from enn_finetune.models.softmax_regression import (
@@ -33,7 +33,6 @@ from enn_finetune.models.softmax_regression import (
     mean_curvature,
     rotate,
 )
-from enn_finetune.types import Array
 
 L2_GRID = (16.0, 4.0, 1.0, 0.25, 0.0625, 0.015625)  # prior sd of a logit from 1/4 to 8
 INDEX_DIM = 32

@@ -15,12 +15,12 @@ l the base logits that make the mean prediction over z the regression's own
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import Array
 
 from enn_finetune.models.laplace import INDEX_DIM, LinearEpinetFit, bucket, fit_linear_epinet
 from enn_finetune.models.mean_preserving import mean_preserving_logits
 from enn_finetune.models.row_chunks import map_rows
 from enn_finetune.models.shaped_features import ShapedPool, pool_shapes, shaped_rows
-from enn_finetune.types import Array
 
 __all__ = [
     "Fitted",

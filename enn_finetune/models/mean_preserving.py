@@ -15,8 +15,7 @@ points +-sqrt(dim z) q, q the columns of two orthonormal frames: covariance exac
 import jax
 import jax.numpy as jnp
 import numpy as np
-
-from enn_finetune.types import Array
+from jax import Array
 
 STEPS = 4
 _HERMITE_NODES, _HERMITE_WEIGHTS = np.polynomial.hermite_e.hermegauss(32)

@@ -5,9 +5,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jax import lax
-
-from enn_finetune.types import Array
+from jax import Array, lax
 
 CACHE_FLOATS = 2**19  # 2 MB of intermediate numbers a chunk may fill on a CPU: about its L2 cache
 DEVICE_FLOATS = 2**27  # 512 MB: elsewhere only memory asks for chunks

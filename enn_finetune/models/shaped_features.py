@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
+from jax import Array
 
 from enn_finetune.models.softmax_regression import with_bias
-from enn_finetune.types import Array
 
 EXPONENTS = (0.0, 0.25, 0.5, 1.0)
 BIAS_HEIGHT = 1.0

@@ -22,9 +22,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
-
-from enn_finetune.types import Array
+from jax import Array, lax
 
 MAX_NEWTON_STEPS = 40
 MAX_CG_STEPS = 40
