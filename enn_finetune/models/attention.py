@@ -29,7 +29,14 @@ def attend(qkv: Array, bias: Array, salt: Array | None, heads: int, rate: float)
     qkv (R * L, 3D) is the fused projection, bias (R, 1, L, L) is added to the scores, and salt (2,)
     drops probabilities at `rate` (None: no dropout). Returns (R * L, D). No gradient for bias.
     """
-    return _forward(qkv, bias, salt, heads, rate)[0]
+    R, _, L, _ = bias.shape
+    q, k, v = _split(qkv, R, heads)
+    scores = _batched(q * (q.shape[-1] ** -0.5), k, 3, 3).astype(jnp.float32) + bias
+    # Normalised after the product with v, which is smaller than the scores.
+    weights = jnp.exp(scores - scores.max(-1, keepdims=True))
+    out = _batched(dropout(weights, salt, rate).astype(v.dtype), v, 3, 2)
+    out = (out / weights.sum(-1, keepdims=True)).astype(v.dtype)
+    return out.transpose(0, 2, 1, 3).reshape(R * L, -1)
 
 
 Saved = tuple[Array, Array, Array, Array, Array, Array | None]
@@ -39,7 +46,7 @@ def _forward(
     qkv: Array, bias: Array, salt: Array | None, heads: int, rate: float
 ) -> tuple[Array, Saved]:
     R, _, L, _ = bias.shape
-    q, k, v = qkv.reshape(R, L, 3, heads, -1).transpose(2, 0, 3, 1, 4)  # (R, H, L, d) each
+    q, k, v = _split(qkv, R, heads)
     scores = _batched(q, k, 3, 3).astype(jnp.float32) * (q.shape[-1] ** -0.5) + bias
     probs = jax.nn.softmax(scores, axis=-1)
     out = _batched(dropout(probs, salt, rate).astype(v.dtype), v, 3, 2)
@@ -60,6 +67,12 @@ def _backward(heads: int, rate: float, saved: Saved, g: Array) -> tuple[Array, N
 
 
 attend.defvjp(_forward, _backward)
+
+
+def _split(qkv: Array, rows: int, heads: int) -> tuple[Array, Array, Array]:
+    """Queries, keys and values (R, H, L, d) of the fused projection (R * L, 3D)."""
+    q, k, v = qkv.reshape(rows, -1, 3, heads, qkv.shape[1] // 3 // heads).transpose(2, 0, 3, 1, 4)
+    return q, k, v
 
 
 def _batched(a: Array, b: Array, a_axis: int, b_axis: int) -> Array:
