@@ -94,6 +94,7 @@ def our_sides(folder: Path, ids, labels) -> dict[str, Run]:
     import optax
     from flax import nnx
 
+    from enn_finetune.compiling import encoder_jit
     from enn_finetune.models.touched import TouchedAdam, gather, touched, touched_adam
     from enn_finetune.models.weights import load_bert
     from enn_finetune.types import TokenBatch
@@ -109,7 +110,7 @@ def our_sides(folder: Path, ids, labels) -> dict[str, Run]:
     )
     adamw = optax.adamw(LEARNING_RATE, weight_decay=0.01)
 
-    @jax.jit
+    @encoder_jit
     def forward(word, rest):
         model = nnx.merge(graph, word, rest)
         return model.pool(model(batch), batch, "mean")
@@ -121,13 +122,13 @@ def our_sides(folder: Path, ids, labels) -> dict[str, Run]:
         logits = features @ kernel + bias[None]
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
-    @partial(jax.jit, donate_argnums=(0, 1))
+    @partial(encoder_jit, donate_argnames=("trained", "moments"))
     def step_frozen(trained, moments, word, key, count):
         value, grads = jax.value_and_grad(loss)(trained, word, None, jax.random.fold_in(key, count))
         updates, moments = adamw.update(grads, moments, trained)
         return optax.apply_updates(trained, updates), moments, value
 
-    @partial(jax.jit, donate_argnums=(0, 1, 2))
+    @partial(encoder_jit, donate_argnames=("trained", "moments", "words"))
     def step_words(trained, moments, words, word, key, count):
         unique, inverse = touched(batch.ids, words.table.shape[0])
 

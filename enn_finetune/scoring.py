@@ -19,6 +19,7 @@ import numpy as np
 from jax import Array
 
 from enn_finetune import files
+from enn_finetune.compiling import encoder_jit
 from enn_finetune.data import tables
 from enn_finetune.data.faults import check_row
 from enn_finetune.data.inputs import TokenRows
@@ -186,7 +187,7 @@ def rounded(value: np.float32) -> float:
     return round(float(value), 6) + 0.0  # -0.0 is 0
 
 
-@jax.jit
+@encoder_jit
 def _predict(parts: Parts, inputs: Inputs, z: Array) -> tuple[Array, Array]:
     """Log of the mean prediction (N, C), and the uncertainties (3, N)."""
     log_probs = merge(parts).log_probs(inputs, z)

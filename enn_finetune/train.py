@@ -15,6 +15,7 @@ from flax import nnx
 from jax import Array
 
 from enn_finetune.acquisition.pointwise import RULES
+from enn_finetune.compiling import encoder_jit
 from enn_finetune.config.schema import TrainConfig
 from enn_finetune.models import epinet_loss
 from enn_finetune.models.backbone import Inputs
@@ -146,7 +147,7 @@ def loss(classifier: Classifier, batch: Batch, key: Array, config: TrainConfig) 
     return data + epinet_loss.l2(nnx.state(classifier.head), config.l2, batch.labels)
 
 
-@functools.partial(jax.jit, static_argnames="config", donate_argnames="state")
+@functools.partial(encoder_jit, static_argnames="config", donate_argnames="state")
 def train_step(
     graph: nnx.GraphDef,
     fixed: nnx.State,
@@ -188,13 +189,13 @@ def train_step(
     return TrainState(params, average, moments, words, state.step + 1), value
 
 
-@functools.partial(jax.jit, static_argnames="indices")
+@functools.partial(encoder_jit, static_argnames="indices")
 def mean_log_probs(parts: Parts, inputs: Inputs, key: Array, *, indices: int) -> Array:
     """Log of the mean prediction over `indices` indices: (N, C)."""
     return mixture(_log_probs(parts, inputs, key, indices))
 
 
-@functools.partial(jax.jit, static_argnames=("indices", "rule"))
+@functools.partial(encoder_jit, static_argnames=("indices", "rule"))
 def priorities(parts: Parts, inputs: Inputs, key: Array, *, indices: int, rule: str) -> Array:
     """Priorities (N,) of rows under a rule, with `indices` fresh indices shared by all rows."""
     index_key, rule_key = jax.random.split(key)

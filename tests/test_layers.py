@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "enn_finetune"
 
 LAYERS = [
-    "types errors files",
+    "types errors files compiling",
     "predictive metrics config records checkpoint",
     "data models acquisition savings progress",
     "loader problem train fitting session online pool experiment scoring study labelling testbed",

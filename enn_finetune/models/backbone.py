@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import Array
 
+from enn_finetune.compiling import encoder_jit
 from enn_finetune.errors import InputError
 from enn_finetune.files import read_json
 from enn_finetune.models.bert import Bert, Pooling
@@ -166,7 +166,7 @@ def encode(
     return features
 
 
-@functools.partial(jax.jit, static_argnames="graph")
+@functools.partial(encoder_jit, static_argnames="graph")
 def _features(graph: nnx.GraphDef, state: nnx.State, batch: TokenBatch) -> Array:
     return nnx.merge(graph, state)(batch)
 
