@@ -96,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _set_up_jax() -> None:
-    """Before jax loads: its compilation cache kept on disk, small factorisations on one thread.
+    """Before they load: its compilation cache kept on disk, small factorisations on one thread.
 
     A user's own JAX_COMPILATION_CACHE_DIR or OPENBLAS_NUM_THREADS is left as it is.
     """
@@ -105,6 +105,8 @@ def _set_up_jax() -> None:
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
     # Two BLAS threads on matrices of a few hundred rows wait for each other more than they work.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # transformers, used for its tokenizers, warns on import that it finds no PyTorch.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 
 def _demo(arguments: argparse.Namespace) -> int:

@@ -58,6 +58,7 @@ def run(out: Path, *, seeds: int = 10) -> dict[str, object]:
             display.begin(f"{course.rule}, {seeds} seeds", config.budget.labels)
             name = arm(course.heads[0], course.rule)
             outcomes[name] = run_course(course, problem, config, range(seeds), display.advance)
+            display.say(f"{name}: {config.budget.labels} labels bought with each of {seeds} seeds")
     lines = [record for outcome in outcomes.values() for record in outcome.records]
     split, metric = problem.evaluations[0].name, problem.task.metrics[0]
     found = savings.summarise(lines, metric, BASELINE, OWN, split=split)
