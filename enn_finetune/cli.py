@@ -12,6 +12,7 @@ from pathlib import Path
 from enn_finetune.errors import InputError
 
 INTERRUPTED = 130
+PLACES = ("../shared/glue", "data/glue", "hub")  # as the shipped configs have them
 FAULT = 2
 
 
@@ -161,7 +162,7 @@ def _tasks(arguments: argparse.Namespace) -> int:
         table.add_column(heading, overflow="fold")  # a path that is cut short is of no use
     for name in tasks.NAMES:
         task = tasks.find_task(name)
-        place = tasks.where(task, tuple(arguments.data or ("hub",)))
+        place = tasks.where(task, tuple(arguments.data or PLACES))
         table.add_row(name, ", ".join(task.classes), ", ".join(task.metrics), place or "not found")
     Console().print(table)
     return 0

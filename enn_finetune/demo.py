@@ -95,7 +95,8 @@ DESCRIPTION = (
     "1,520 short customer messages over 15 long-tailed intents, written for this project; features "
     "of all-MiniLM-L6-v2, frozen. Both heads are the same logistic regression, whose prior (its "
     "strength and shape) is chosen at every round on the bought labels alone; the epinet adds the "
-    "posterior around it, in closed form."
+    "posterior around it, in closed form, and leaves the mean prediction as it is. So margin, "
+    "which reads the mean, would buy much the same with the plain head; BALD reads the epinet."
 )
 
 

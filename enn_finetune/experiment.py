@@ -28,7 +28,7 @@ class Summary(TypedDict):
     score: float
     split: str
     labels_bought: int
-    steps: int
+    steps: int  # gradient steps; rounds in the pool regime
     regime: str
     head: str
     rule: str

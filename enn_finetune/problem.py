@@ -69,6 +69,9 @@ def prepare(config: Config, display: Display) -> Problem:
     """
     task = task_of(config)
     splits = [tasks.load_split(task, split.name, config.task.data) for split in task.splits]
+    for split in splits:
+        if split.skipped:  # QQP only: known faults of the published file
+            display.say(f"{split.name}: {len(split.skipped)} rows without a text are left out")
     if config.budget.labels > len(splits[0]):
         raise ConfigError(
             f"budget.labels: {config.budget.labels} is more than the {len(splits[0])} training "

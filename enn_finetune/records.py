@@ -13,7 +13,7 @@ from enn_finetune.errors import InputError
 class Record(TypedDict):
     """One evaluation of one split."""
 
-    step: int
+    step: int  # gradient steps; rounds in the pool regime
     labels_bought: int
     split: str
     metrics: dict[str, float]

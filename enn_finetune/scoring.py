@@ -41,6 +41,9 @@ UTF8, ESCAPE = "utf-8", "backslashreplace"
 """Half of a surrogate pair, which an id in JSON may hold, goes out as the escape it came in as."""
 
 
+OUTPUT = frozenset({"line", "label", "probabilities", "total", "aleatoric", "epistemic", "rank"})
+
+
 class Counts(NamedTuple):
     """What became of the rows of the input."""
 
@@ -129,7 +132,7 @@ def find_columns(source: Path, loaded: Loaded, text: str | None, pair: str | Non
     for row in rows:
         for columns in choices:
             if all(name in row.columns for name in columns.needed):
-                return columns
+                return _apart(columns, source)
     if rows:
         raise InputError(
             f"{source}, line {rows[0].line}: the row has the columns {', '.join(rows[0].columns)}; "
@@ -137,6 +140,17 @@ def find_columns(source: Path, loaded: Loaded, text: str | None, pair: str | Non
             + ("" if loaded.pair is None else " and --pair")
         )
     return choices[0]
+
+
+def _apart(columns: Columns, source: Path) -> Columns:
+    """The columns, none of which may have the name of something the output adds."""
+    taken = OUTPUT.intersection(columns.needed)
+    if taken:
+        raise InputError(
+            f"{source}: the column {', '.join(taken)} has the name of what scoring writes; "
+            "rename it"
+        )
+    return columns
 
 
 class Scorer:

@@ -144,7 +144,9 @@ class Session:
             if self._stopping:
                 raise KeyboardInterrupt
             self._stopping = True
-            self.display.say(f"{signal.Signals(number).name}: stopping after this step")
+            self.display.say(
+                f"{signal.Signals(number).name}: stopping after the step or round under way"
+            )
 
         before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:

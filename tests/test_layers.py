@@ -14,7 +14,7 @@ LAYERS = [
     "types errors files compiling",
     "predictive metrics config records checkpoint",
     "data models acquisition savings progress",
-    "loader problem train fitting session online pool experiment scoring study labelling testbed",
+    "loader problem train fitting session online pool experiment scoring study",
     "report demo",
     "cli",
     "__main__",

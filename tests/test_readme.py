@@ -1,4 +1,4 @@
-"""The README's Python blocks run, in order, in one namespace."""
+"""The README's Python blocks run, each by itself."""
 
 import re
 from pathlib import Path

@@ -62,7 +62,7 @@ class BackboneConfig:
     tune: Literal["frozen", "full"] = "frozen"
     pooling: Literal["auto", "mean", "cls", "pooler"] = "auto"
     """auto reads the folder's 1_Pooling/config.json, and takes the mean without one."""
-    max_tokens: Annotated[int, Field(ge=8)] = 128
+    max_tokens: Annotated[int, Field(ge=8, le=512)] = 128
     """Longer texts are cut, the longer of a pair first."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Compute dtype; parameters stay in float32."""

@@ -18,7 +18,7 @@ from enn_finetune.compiling import encoder_jit
 from enn_finetune.errors import InputError
 from enn_finetune.files import read_json
 from enn_finetune.models.bert import Bert, Pooling
-from enn_finetune.models.places import POOLING
+from enn_finetune.models.places import HEAD, POOLING
 from enn_finetune.models.weights import load_bert
 from enn_finetune.types import TokenBatch
 
@@ -116,11 +116,14 @@ def load_backbone(
 
 
 def default_pooling(folder: Path) -> Pooling:
-    """What a folder's 1_Pooling/config.json asks for; the mean without such a file.
+    """What a saved classifier's folder or 1_Pooling/config.json says; the mean without either.
 
     Raises:
       InputError: it asks for a pooling that is not implemented.
     """
+    saved = Path(folder) / HEAD
+    if saved.is_file():
+        return _known_pooling(str(read_json(saved).get("pooling")))
     path = Path(folder) / POOLING
     if not path.is_file():
         return "mean"

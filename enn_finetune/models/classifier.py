@@ -25,11 +25,10 @@ from enn_finetune.models.backbone import Backbone, BertBackbone, Inputs
 from enn_finetune.models.bert import BertConfig, Pooling
 from enn_finetune.models.card import Card, readme
 from enn_finetune.models.heads import make_head
-from enn_finetune.models.places import TOKENIZER_FILES, load_tokenizer
+from enn_finetune.models.places import HEAD, TOKENIZER_FILES, load_tokenizer
 from enn_finetune.models.weights import CONFIG, WEIGHTS, export_bert, load_bert
 from enn_finetune.types import Head
 
-HEAD = "head.json"
 HEAD_WEIGHTS = "head.safetensors"
 README = "README.md"
 FORMAT: Literal[1] = 1  # of head.json
@@ -143,7 +142,7 @@ class Classifier(nnx.Module):
             files.save_arrays(
                 temporary / HEAD_WEIGHTS, files.flatten(nnx.state(self.head, NOT_RANDOM))
             )
-            _write_json(temporary / CONFIG, _bert_config(backbone.bert.config))
+            _write_json(temporary / CONFIG, _bert_config(backbone.bert.config, labels))
             _write_json(temporary / HEAD, dataclasses.asdict(described))
             (temporary / README).write_text(about, encoding="utf-8")
             for name in TOKENIZER_FILES:
@@ -223,8 +222,10 @@ def _read(folder: Path, described: HeadFile, dtype: str | None) -> Classifier:
     return Classifier(BertBackbone(bert, described.pooling), nnx.merge(graph, weights, rest))
 
 
-def _bert_config(config: BertConfig) -> dict[str, object]:
+def _bert_config(config: BertConfig, labels: Sequence[str]) -> dict[str, object]:
     return {
+        "id2label": {str(i): name for i, name in enumerate(labels)},
+        "label2id": {name: i for i, name in enumerate(labels)},
         "architectures": ["BertModel"],
         "model_type": "bert",
         **dataclasses.asdict(config),

@@ -23,6 +23,7 @@ MINILM_INSTALL = (
 )
 
 POOLING = "1_Pooling/config.json"
+HEAD = "head.json"  # of a saved classifier, which says its pooling too
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
