@@ -1,59 +1,14 @@
 """Label savings: laws of the ratio, its interval, censoring, and what interrupted runs leave."""
 
-import json
-from collections.abc import Callable, Iterable
-
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from savings_made import GRID, OWN, RANDOM, curves_of, laws, record
 
-from enn_finetune.records import Record
-from enn_finetune.savings import Stack, labels_to_reach, match, read_curves, saving, summarise
+from enn_finetune.savings import Stack, labels_to_reach, match, read_curves, saving
 from enn_finetune.savings.curves import areas, mean_interval, stack, without_interrupted
 from enn_finetune.savings.reach import tail_share
-
-GRID = np.arange(20.0, 220.0, 20.0)
-RANDOM, OWN = "linear / random", "epinet / random"
-laws = settings(deadline=None, max_examples=25)
-
-
-def curves_of(seed: int, speed: float, seeds: int = 6, noise: float = 0.01) -> Stack:
-    rng = np.random.default_rng(seed)
-    scores = 0.8 - 0.4 * np.exp(-GRID / speed) + noise * rng.normal(size=(seeds, len(GRID)))
-    return Stack("arm", tuple(range(seeds)), GRID, scores)
-
-
-def record(arm: str, seed: int, labels: int, score: float, **more: object) -> Record:
-    head, rule = arm.split(" / ")
-    made = {
-        "arm": arm,
-        "head": head,
-        "rule": rule,
-        "seed": seed,
-        "step": labels,
-        "labels_bought": labels,
-        "split": "test",
-        "metrics": {"macro_f1": score, "nll": 2 - score},
-        "seconds": 0.1,
-    }
-    return made | more  # type: ignore[return-value]
-
-
-def experiment(
-    arms: dict[str, Callable[[float], float]], seeds: Iterable[int] = range(4), budget: int = 200
-) -> list[Record]:
-    """Records of noise-free arms whose seeds differ by a constant, the same for every arm."""
-    return [
-        record(arm, seed, labels, score(labels) + 0.01 * seed)
-        for arm, score in arms.items()
-        for seed in seeds
-        for labels in range(20, budget + 1, 20)
-    ]
-
-
-def straight(slope: float) -> Callable[[float], float]:
-    return lambda labels: 0.3 + slope * labels
 
 
 @laws
@@ -277,98 +232,3 @@ def test_seeds_that_stopped_early_are_left_out_whole() -> None:
     kept, cut = without_interrupted(read_curves(rows, "macro_f1"))
     assert [curve.seed for curve in kept] == [0, 1]
     assert [curve.seed for curve in cut] == [2]
-
-
-ARMS = {
-    RANDOM: straight(0.001),
-    OWN: straight(0.00125),
-    "epinet / margin": straight(0.0025),
-    "epinet / bald": straight(0.0005),
-}
-
-
-def test_summary_of_known_curves() -> None:
-    summary = summarise(experiment(ARMS), "macro_f1", RANDOM, OWN)
-    assert summary["target"] == pytest.approx(0.3 + 0.2 + 0.015)
-    assert (summary["budget"], summary["baseline_labels"]) == (200, pytest.approx(200))
-    margin, bald = summary["arms"]["epinet / margin"], summary["arms"]["epinet / bald"]
-    assert margin["labels_to_target"] == pytest.approx(80)
-    assert margin["system_ratio"]["value"] == pytest.approx(2.5)
-    assert margin["acquisition_ratio"] is not None
-    assert margin["acquisition_ratio"]["value"] == pytest.approx(2.0)
-    assert margin["acquisition_reference"] == OWN
-    assert (margin["losses_to_random"], margin["losses_final"], margin["seeds"]) == (0, 0, 4)
-    assert bald["labels_to_target"] is None
-    assert bald["system_ratio"]["value"] is None
-    assert (bald["losses_to_random"], bald["losses_final"]) == (4, 4)
-    assert margin["final"]["nll"]["mean"] == pytest.approx(2 - margin["score_mean"])
-    assert summary["arms"][RANDOM]["role"] == "baseline"
-    assert json.loads(json.dumps(summary, allow_nan=False)) == summary
-
-
-def test_the_order_of_records_does_not_matter() -> None:
-    rows = experiment(ARMS)
-    names = list(ARMS)
-    shuffled = sorted(rows, key=lambda row: (-row["labels_bought"], names.index(row["arm"])))
-    one, other = (summarise(r, "macro_f1", RANDOM, OWN, resamples=50) for r in (rows, shuffled))
-    assert one == other
-
-
-def test_acquisition_alone_is_against_random_selection_with_the_same_head() -> None:
-    arms = {**ARMS, "linear / margin": straight(0.002), "ensemble / bald": straight(0.002)}
-    found = summarise(experiment(arms), "macro_f1", RANDOM, OWN, resamples=20)["arms"]
-    assert found["linear / margin"]["acquisition_reference"] == RANDOM
-    assert found["ensemble / bald"]["acquisition_reference"] is None
-    assert found["ensemble / bald"]["acquisition_ratio"] is None
-
-
-def test_a_loss_is_summarised_with_lower_as_better() -> None:
-    summary = summarise(experiment(ARMS), "nll", RANDOM, OWN, resamples=20)
-    margin = summary["arms"]["epinet / margin"]
-    assert summary["target"] == pytest.approx(2 - 0.515)
-    assert margin["system_ratio"]["value"] == pytest.approx(2.5)
-    assert margin["losses_to_random"] == 0
-    assert margin["score_mean"] < summary["target"]
-
-
-def test_an_interrupted_experiment_is_compared_on_what_is_paired() -> None:
-    rows = experiment(ARMS)
-    rows = [r for r in rows if not (r["arm"] == "epinet / margin" and r["seed"] == 3)]
-    rows = [
-        r
-        for r in rows
-        if not (r["arm"] == "epinet / bald" and r["seed"] == 2 and r["labels_bought"] > 60)
-    ]
-    rows += [record("epinet / variance", 9, n, 0.4) for n in (20, 200)]
-    summary = summarise(rows, "macro_f1", RANDOM, OWN, resamples=50)
-    margin = summary["arms"]["epinet / margin"]
-    assert margin["seed_ids"] == [0, 1, 2]
-    assert margin["system_ratio"]["value"] == pytest.approx(2.5)
-    assert summary["arms"]["epinet / bald"]["seed_ids"] == [0, 1, 3]
-    assert "epinet / variance" not in summary["arms"]
-    notes = " ".join(summary["notes"])
-    assert "epinet / bald, seed 2, stopped at 60 labels" in notes
-    assert "epinet / margin is compared without the seeds [3]" in notes
-    assert "epinet / variance shares no complete seed" in notes
-    assert "There are 4 seeds" in notes
-
-
-def test_an_arm_that_ended_before_the_budget_is_censored_there() -> None:
-    rows = [r for r in experiment(ARMS) if r["arm"] != OWN or r["labels_bought"] <= 100]
-    summary = summarise(rows, "macro_f1", RANDOM, OWN, resamples=50)
-    own = summary["arms"][OWN]
-    assert own["labels_last"] == 100
-    assert own["system_ratio"]["less_than"] == pytest.approx(2.0)
-    assert any("ends at 100 labels" in note for note in summary["notes"])
-
-
-def test_one_seed_is_said_to_settle_nothing() -> None:
-    summary = summarise(experiment(ARMS, seeds=[5]), "macro_f1", RANDOM, OWN)
-    assert summary["target_ci95"] is None
-    assert summary["arms"]["epinet / margin"]["system_ratio"]["ci95"] is None
-    assert summary["notes"][-1].startswith("There is one seed only")
-
-
-def test_a_missing_baseline_is_named() -> None:
-    with pytest.raises(ValueError, match=r"baseline arm 'none / random'; the arms are"):
-        summarise(experiment(ARMS), "macro_f1", "none / random", OWN)
