@@ -72,3 +72,19 @@ class Rule(Protocol):
     def __call__(self, log_probs: Array, key: Array) -> Array:
         """Priorities (N,), finite, larger first, for log-probabilities (K, N, C)."""
         ...
+
+
+class Shown(NamedTuple):
+    """What a rule is shown of the rows it may buy: predictions and features, never labels."""
+
+    log_probs: Array  # (K, N, C)
+    features: Array  # (N, D): the rows that the head reads
+    free: Array  # (N,) bool: not bought yet
+
+
+class BatchRule(Protocol):
+    """An acquisition rule that chooses rows together, each knowing those before it."""
+
+    def __call__(self, shown: Shown, count: int, key: Array) -> Array:
+        """Row numbers (count,) int32, distinct and free, best first; `count` is static."""
+        ...

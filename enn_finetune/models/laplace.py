@@ -52,6 +52,10 @@ class LinearEpinetFit(NamedTuple):
     l2: Array  # ()
     evidence: Array  # (E, L): log evidence in nats of each exponent and grid lambda
 
+    def rows(self, features: Array) -> Array:
+        """Features (N, D) -> the rows (N, D + 1) that the regression and all heads on it read."""
+        return shaped_rows(features, self.mean, self.matrix)
+
 
 def bucket(rows: int) -> int:
     """The size to pad a round's bought rows to, so that few programs are ever compiled.
