@@ -7,7 +7,7 @@ from pathlib import Path
 
 from enn_finetune import records
 
-PACKAGES = ("jax", "flax", "optax", "transformers", "torch", "numpy")
+PACKAGES = ("jax", "flax", "optax", "transformers", "torch", "numpy", "scikit-learn")
 
 
 def provenance() -> dict[str, object]:

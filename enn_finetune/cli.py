@@ -12,8 +12,8 @@ from pathlib import Path
 from enn_finetune.errors import InputError
 
 INTERRUPTED = 130
-PLACES = ("../shared/glue", "data/glue", "hub")  # as the shipped configs have them
-FAULT = 2
+PLACES = ("../shared/glue", "../shared", "data/glue", "data", "hub")  # as in configs/
+FAILED, FAULT = 1, 2
 
 
 def _positive(text: str) -> int:
@@ -50,6 +50,25 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
     train.add_argument("--resume", action="store_true", help="go on with the run in DIR")
 
+    bench = commands.add_parser(
+        "bench", help="tasks, encoders, heads, rules and seeds against random, and their report"
+    )
+    bench.add_argument("config", metavar="CONFIG", help="a file such as configs/quick.toml")
+    bench.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="key=value",
+        help="such as bench.tasks=sst2 bench.seeds=2 budget.labels=200 replay=FILE",
+    )
+    bench.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of results")
+    bench.add_argument(
+        "--resume", action="store_true", help="run what DIR lacks, new seeds and arms included"
+    )
+
+    report = commands.add_parser("report", help="figures, tables and one page of any results")
+    report.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="written by bench")
+    report.add_argument("--out", type=Path, required=True, metavar="FILE", help="such as a.html")
+
     score = commands.add_parser(
         "score", help="class probabilities and uncertainty of every row of a file"
     )
@@ -73,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status: 0, 2 for bad input, 130 when interrupted."""
     top = parser()
     arguments, rest = top.parse_known_args(argv)
-    if arguments.command == "train":  # argparse takes no overrides after an option
+    if arguments.command in ("train", "bench"):  # argparse takes no overrides after an option
         arguments.overrides += [word for word in rest if not word.startswith("-")]
         rest = [word for word in rest if word.startswith("-")]
     if rest:
@@ -134,6 +153,51 @@ def _train(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _bench(arguments: argparse.Namespace) -> int:
+    from enn_finetune import config
+
+    file = config.load_bench(arguments.config, arguments.overrides)
+    _set_up_jax()
+    from enn_finetune.bench import run
+    from enn_finetune.session import RunStoppedError
+
+    command = run.command_line(arguments.config, arguments.overrides, arguments.out)
+    try:
+        outcome = run.run(file, arguments.out, resume=arguments.resume, command=command)
+    except RunStoppedError as error:
+        print(error, file=sys.stderr)
+        return INTERRUPTED
+    if outcome.complete:
+        _write_report([arguments.out], arguments.out / "report.html")
+    for failure in outcome.failed:
+        print(f"enn-finetune bench: failed: {failure}", file=sys.stderr)
+    if outcome.failed:
+        print(f"try these again with: {command} --resume", file=sys.stderr)
+    return FAILED if outcome.failed else 0
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    _write_report(arguments.folders, arguments.out)
+    return 0
+
+
+def _write_report(folders: Sequence[Path], out: Path) -> None:
+    """report.html, summary.json beside it, and a table of each task on the terminal."""
+    import json
+
+    from rich.console import Console
+
+    from enn_finetune.bench.table import table
+    from enn_finetune.report import command
+
+    command.run(folders, out)
+    summary = json.loads((out.parent / "summary.json").read_text(encoding="utf-8"))
+    console = Console()
+    for task, arms in summary["tasks"].items():
+        console.print(table(task, arms))
+    console.print(f"report: {out}", highlight=False)
+
+
 def _score(arguments: argparse.Namespace) -> int:
     _set_up_jax()
     from enn_finetune import scoring
@@ -158,7 +222,8 @@ def _tasks(arguments: argparse.Namespace) -> int:
     from enn_finetune.data import tasks
 
     table = Table()
-    for heading in ("task", "classes", "metrics", "read from"):
+    table.add_column("task", no_wrap=True)
+    for heading in ("classes", "metrics", "read from"):
         table.add_column(heading, overflow="fold")  # a path that is cut short is of no use
     for name in tasks.NAMES:
         task = tasks.find_task(name)
@@ -168,4 +233,11 @@ def _tasks(arguments: argparse.Namespace) -> int:
     return 0
 
 
-_COMMANDS = {"demo": _demo, "train": _train, "score": _score, "tasks": _tasks}
+_COMMANDS = {
+    "demo": _demo,
+    "train": _train,
+    "bench": _bench,
+    "report": _report,
+    "score": _score,
+    "tasks": _tasks,
+}

@@ -35,7 +35,7 @@ def fitter(problem: Problem, config: Config) -> Fit:
 
 def _closed_form(problem: Problem, pool: FeatureRows, config: Config) -> Fit:
     """Regression and posterior; the prior's strength and shape are chosen anew in every round."""
-    shapes = pool_shapes(jnp.asarray(pool.features))
+    shapes = pool_shapes(jnp.asarray(pool.features), views=problem.views)
     key = jax.random.key(config.seed)
 
     def fit(number: int) -> train.Parts:

@@ -33,6 +33,8 @@ class LoaderState(TypedDict):
     candidates: int
     source: str
     seed: int
+    uniform: float
+    anneal: bool
     step: int
     bought: list[int]
     epoch: list[int]
@@ -56,6 +58,11 @@ class PrioritisedLoader:
         the budget is spent, an epoch is over the rows bought).
       seed: of the candidates. Under "whole" and within the budget, those of step s depend on
         (seed, s) only, so that runs with other scoring functions are offered the same rows.
+      uniform: share of each batch, in [0, 1], that is taken from the candidates as they come,
+        whatever the priorities; where it is no whole number of rows, the right share over steps.
+        Such a slice keeps every kind of row coming: a rule alone ends up below uniform selection.
+      anneal: the uniform share grows linearly from `uniform` to 1 at the last of `steps`, so
+        that a run ends as a uniform one does.
 
     Raises:
       ValueError: numbers that do not fit together, or an unknown source.
@@ -72,6 +79,8 @@ class PrioritisedLoader:
         steps: int | None = None,
         source: Literal["whole", "epoch"] = "whole",
         seed: int = 0,
+        uniform: float = 0.0,
+        anneal: bool = False,
     ):
         if not 1 <= batch <= candidates <= rows:
             raise ValueError(
@@ -84,7 +93,12 @@ class PrioritisedLoader:
             raise ValueError(f"expected 0 <= start <= labels, got {start=} labels={budget}")
         if source not in ("whole", "epoch"):
             raise ValueError(f"expected source whole or epoch, got {source=}")
+        if not 0 <= uniform <= 1:
+            raise ValueError(f"expected 0 <= uniform <= 1, got {uniform=}")
+        if anneal and steps is None:
+            raise ValueError("annealing ends at the last step: give steps")
         self._rows, self._batch, self._candidates = rows, batch, candidates
+        self._uniform, self._anneal = uniform, anneal
         self._limit, self._start, self._source, self._seed = budget, start, source, seed
         self._steps = steps if steps is not None else 10 * -(-budget // batch)
         self._ends_with_labels = steps is None
@@ -109,9 +123,12 @@ class PrioritisedLoader:
         return max(0, self._limit - len(self._bought))
 
     @property
-    def uniform(self) -> bool:
-        """True while the initial labels are bought, whatever the priorities say."""
-        return len(self._bought) < self._start
+    def reads_priorities(self) -> bool:
+        """False where `choose` takes the candidates as they come: scores would be wasted.
+
+        So it is while the initial labels are bought, and where the uniform share is all.
+        """
+        return len(self._bought) >= self._start and self._uniform_rows() < self._batch
 
     @property
     def finished(self) -> bool:
@@ -130,6 +147,17 @@ class PrioritisedLoader:
         pool = np.flatnonzero(self._drawable())
         return generator.choice(pool, min(self._candidates, len(pool)), replace=False)
 
+    def _uniform_rows(self) -> int:
+        """How many rows of this step's batch are taken as the candidates come."""
+        return self._uniform_rows_before(self._step + 1) - self._uniform_rows_before(self._step)
+
+    def _uniform_rows_before(self, step: int) -> int:
+        """Uniform rows of all steps before `step`: the integral of the share, rounded down."""
+        within, share = min(step, self._steps), self._uniform * step
+        if self._anneal:
+            share += (1 - self._uniform) * (within**2 / (2 * self._steps) + step - within)
+        return int(self._batch * share + 1e-6)  # products like 10 * 0.7 may fall short of whole
+
     def _begin_epoch_if_over(self) -> None:
         if self._drawable().sum() < self._batch:
             self._in_epoch[:] = False
@@ -140,12 +168,15 @@ class PrioritisedLoader:
         return affordable & ~self._in_epoch
 
     def choose(self, candidates: np.ndarray, priorities: np.ndarray | None = None) -> np.ndarray:
-        """Take the step: the rows (n,) to train on, best first; new ones are bought.
+        """Take the step: the rows (n,) to train on; new ones are bought.
+
+        First the uniform share, which is the same rows under every scoring function, then the
+        others, best first.
 
         Args:
           candidates: (N,) what `candidates` returned.
-          priorities: (N,) larger first, ties in candidate order; None takes them as they come,
-            which is uniform selection.
+          priorities: (N,) larger first, ties in candidate order; None takes all rows as they
+            come, which is uniform selection.
 
         Returns:
           At most `batch` rows; fewer when the label budget does not reach.
@@ -165,8 +196,9 @@ class PrioritisedLoader:
             if not np.isfinite(priorities).all():
                 bad = candidates[~np.isfinite(priorities)]
                 raise ValueError(f"priorities of rows {bad[:5].tolist()} are not finite")
-            if not self.uniform:
-                order = np.argsort(-priorities, kind="stable")
+            if self.reads_priorities:
+                first = self._uniform_rows()
+                order[first:] = first + np.argsort(-priorities[first:], kind="stable")
         rows = candidates[order]
         new = ~self._is_bought[rows]
         rows = rows[~new | (np.cumsum(new) <= self.labels_left)][: self._batch]
@@ -184,11 +216,13 @@ class PrioritisedLoader:
     ) -> Iterator[tuple[np.ndarray, Arrays_co]]:
         """Iterate over (rows, their inputs) until a budget is spent, scoring the candidates.
 
-        The initial labels are bought unscored.
+        Steps that are uniform anyway, those of the initial labels first, are not scored.
         """
         while not self.finished:
             candidates = self.candidates()
-            priorities = None if self.uniform else np.asarray(score(source[candidates]))
+            priorities = None
+            if self.reads_priorities:
+                priorities = np.asarray(score(source[candidates]))
             rows = self.choose(candidates, priorities)
             yield rows, source[rows]
 
@@ -200,6 +234,8 @@ class PrioritisedLoader:
             "candidates": self._candidates,
             "source": self._source,
             "seed": self._seed,
+            "uniform": self._uniform,
+            "anneal": self._anneal,
             "step": self._step,
             "bought": list(self._bought),
             "epoch": np.flatnonzero(self._in_epoch).tolist(),
@@ -208,7 +244,8 @@ class PrioritisedLoader:
     def restore(self, state: LoaderState) -> None:
         """Go on from a saved state.
 
-        The budgets may differ from the saved run's: a longer run goes on from a shorter one.
+        The budgets may differ from the saved run's: a longer run goes on from a shorter one (and
+        anneals, from there on, towards its own end).
 
         Raises:
           ValueError: the state is damaged, or is of a loader with other settings; all differences
@@ -218,7 +255,7 @@ class PrioritisedLoader:
         missing = sorted(mine.keys() - state.keys())
         if missing:
             raise ValueError(f"the saved state is damaged: it lacks {', '.join(missing)}")
-        settings = ("rows", "batch", "candidates", "source", "seed")
+        settings = ("rows", "batch", "candidates", "source", "seed", "uniform", "anneal")
         wrong = [
             f"{name}: saved {state[name]!r}, here {mine[name]!r}"  # type: ignore[literal-required]
             for name in settings

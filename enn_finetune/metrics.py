@@ -5,7 +5,7 @@ points for a similarity score (STS-B). All functions are numpy, exact, and have 
 larger than memory is scored by adding `Tally`s.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -129,6 +129,7 @@ def evaluate(
     targets: Floats,
     metrics: Sequence[str],
     values: Sequence[float] | None = None,
+    thresholds: Mapping[str, float] | None = None,
 ) -> dict[str, float]:
     """All that a record reports of one split: the task's metrics, then NLL, Brier and ECE.
 
@@ -137,6 +138,8 @@ def evaluate(
       targets: (N, C) class distributions.
       metrics: among accuracy, mcc, f1, macro_f1, pearson, spearman.
       values: the grid (C,) that pearson and spearman take expectations over.
+      thresholds: of two classes, by metric: the probability from which on class 1 is predicted
+        (`decisions.py`); the likeliest class for a metric that is not among them.
 
     Raises:
       ValueError: no rows, a metric that is not known, or a correlation asked for without a grid.
@@ -145,6 +148,10 @@ def evaluate(
         raise ValueError("expected at least one row to evaluate, got none: the split is empty")
     total = tally(log_probs, targets)
     scores = class_scores(total.counts, metrics)
+    for name, at in (thresholds or {}).items():
+        decided = np.asarray(log_probs)[:, 1] >= np.log(max(at, 1e-30))
+        labels = np.asarray(targets).argmax(1)
+        scores |= class_scores(confusion(labels, decided.astype(int), 2), [name])
     if values is not None:
         scores |= correlation_scores(log_probs, targets, values)
     missing = [name for name in metrics if name not in scores]

@@ -34,6 +34,8 @@ def loader_of(problem: Problem, config: Config) -> PrioritisedLoader:
         steps=config.budget.steps,
         source=config.acquisition.source,
         seed=config.seed,
+        uniform=config.acquisition.uniform,
+        anneal=config.acquisition.anneal,
     )
 
 
@@ -61,7 +63,7 @@ def run(problem: Problem, config: Config, session: Session) -> tuple[Classifier,
             session.stop_if_asked(state, regime_state())
             candidates = loader.candidates()
             scores, scored = None, 0
-            if config.acquisition.rule != "random" and not loader.uniform:
+            if config.acquisition.rule != "random" and loader.reads_priorities:
                 scores = score(
                     problem,
                     config,

@@ -68,7 +68,8 @@ def choose(
 ) -> np.ndarray:
     """The rows (n,) to buy in this round: the top of the pool that is left, ties by row number."""
     left = np.setdiff1d(np.arange(len(problem.pool)), problem.oracle.bought)
-    count = min(config.budget.round, problem.oracle.remaining, len(left))
+    bought = len(problem.oracle.bought)
+    count = min(config.budget.after(bought) - bought, problem.oracle.remaining, len(left))
     if config.acquisition.rule == "random":
         generator = np.random.Generator(
             np.random.Philox(key=config.seed, counter=[0, 0, 2, number])

@@ -1,5 +1,7 @@
 """A config made concrete: the rows to choose from, the oracle, what is evaluated, the encoder."""
 
+import dataclasses
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,11 +12,12 @@ from flax import nnx
 from enn_finetune.config import Config, ConfigError
 from enn_finetune.data import tasks
 from enn_finetune.data.faults import DataError
-from enn_finetune.data.inputs import FeatureRows, Rows, TokenRows
+from enn_finetune.data.inputs import FeatureRows, Rows, TokenRows, subset
 from enn_finetune.data.oracle import Oracle
+from enn_finetune.data.pools import Selection, select
 from enn_finetune.data.splits import Split, fingerprint
-from enn_finetune.data.tokens import tokenise
-from enn_finetune.models.backbone import Backbone, BertBackbone, Identity, encode, load_backbone
+from enn_finetune.features import TextFeatures, cache_folder
+from enn_finetune.models.backbone import Backbone, BertBackbone, Identity, Pairs, load_backbone
 from enn_finetune.models.classifier import Classifier
 from enn_finetune.models.heads import make_head
 from enn_finetune.models.places import find_backbone, load_tokenizer
@@ -40,6 +43,19 @@ class Problem(NamedTuple):
     encoder: BertBackbone  # as pretrained
     folder: Path  # of the encoder and its tokenizer
     fingerprint: str  # of all rows and labels, training and evaluation
+    origin: "Origin | None" = None  # None: the pool is the training split as it stands
+
+    @property
+    def views(self) -> int:
+        """V: how many of the encoder's layers stand side by side in features (N, V * D)."""
+        return getattr(self.encoder, "views", 1)
+
+
+class Origin(NamedTuple):
+    """Where the rows of a pool come from."""
+
+    rows: np.ndarray  # (N,) ids in the training split; copies of a row have the same one
+    training: Split  # as read, without labels
 
 
 def task_of(config: Config) -> tasks.Task:
@@ -49,15 +65,120 @@ def task_of(config: Config) -> tasks.Task:
       DataError: no such task (with the nearest name), or a custom task's file cannot be read.
     """
     task = config.task
-    if task.name != "custom":
-        return tasks.find_task(task.name)
-    return tasks.custom_task(
-        task.train,
-        task.test,
-        text=task.text,
-        pair=task.pair or None,
-        label=task.label,
-        metric=task.metric,
+    if task.train:
+        return tasks.custom_task(
+            task.train,
+            task.test,
+            text=task.text,
+            pair=task.pair or None,
+            label=task.label,
+            metric=task.metric,
+            name=task.name,
+        )
+    return tasks.find_task(task.name)
+
+
+class Material(NamedTuple):
+    """A task as read: every split whole, and which rows of them a config makes use of."""
+
+    task: tasks.Task
+    splits: tuple[Split, ...]  # training first
+    selection: Selection
+
+
+def read(config: Config, display: Display) -> Material:
+    """Read all splits of a task and choose the rows of its pool and its evaluation parts.
+
+    Raises:
+      InputError: data or a budget that cannot be used: what, where, and what to do.
+    """
+    task = task_of(config)
+    splits = tuple(tasks.load_split(task, split.name, config.task.data) for split in task.splits)
+    for split in splits:
+        if split.skipped:  # QQP only: known faults of the published file
+            display.say(f"{split.name}: {len(split.skipped)} rows without a text are left out")
+    return choose_rows(task, splits, config)
+
+
+def choose_rows(task: tasks.Task, splits: tuple[Split, ...], config: Config) -> Material:
+    """The rows that a config makes use of; F1 comes first among the scores of a rare pool.
+
+    Raises:
+      InputError: parts that leave no pool, a budget above it.
+    """
+    wanted = config.task
+    selection = select(
+        splits,
+        wanted.pool,
+        # A test split that is carved already is no smaller than what would be carved again.
+        carved=0 if wanted.carve == "auto" and task.quarter else wanted.carve,
+        develop=wanted.develop,
+        share=wanted.rare_share,
+        repeats=wanted.repeats,
+    )
+    if config.budget.labels > len(selection.pool):
+        raise ConfigError(
+            f"budget.labels: {config.budget.labels} is more than the {len(selection.pool)} "
+            f"training rows of {task.name}"
+        )
+    if wanted.pool == "rare":
+        others = (metric for metric in task.metrics if metric != "f1")
+        task = dataclasses.replace(task, metrics=("f1", *others))
+    return Material(task, splits, selection)
+
+
+class Encoded(NamedTuple):
+    """Every split as an encoder's inputs or outputs, in the order of `Material.splits`."""
+
+    encoder: BertBackbone
+    folder: Path
+    rows: tuple[Rows, ...]
+
+
+def encode_splits(config: Config, splits: Sequence[Split], display: Display) -> Encoded:
+    """Load the encoder; tokens of all splits if it is trained, else their features.
+
+    Raises:
+      InputError: weights or a tokenizer that cannot be used.
+    """
+    folder = find_backbone(config.backbone.path)
+    encoder = load_backbone(
+        folder,
+        pooling=config.backbone.pooling,
+        layers=config.backbone.layers,
+        pairs=_pairs(config, splits[0]),
+        dtype=config.backbone.dtype,
+    )
+    positions = encoder.bert.config.max_position_embeddings
+    if config.backbone.max_tokens > positions:
+        raise ConfigError(
+            f"backbone.max_tokens: {config.backbone.max_tokens} is more than the {positions} "
+            f"positions of the encoder in {folder}"
+        )
+    rows = _reader(config, encoder, folder, display)
+    return Encoded(encoder, folder, tuple(rows(split) for split in splits))
+
+
+def assemble(config: Config, material: Material, encoded: Encoded) -> Problem:
+    """A problem with nothing bought, from what was read and encoded."""
+    task, splits, selection = material
+    ids = selection.pool
+    return Problem(
+        task=task,
+        pool=subset(encoded.rows[0], ids),
+        oracle=Oracle(_targets(splits[0])[ids], config.budget.labels),
+        evaluations=tuple(
+            Evaluation(
+                part.name,
+                subset(encoded.rows[part.split], part.rows),
+                _targets(splits[part.split])[part.rows],
+            )
+            for part in selection.parts
+        ),
+        encoder=encoded.encoder,
+        folder=encoded.folder,
+        fingerprint=fingerprint(*splits),
+        origin=Origin(ids, splits[0].without_labels()),
     )
 
 
@@ -67,59 +188,41 @@ def prepare(config: Config, display: Display) -> Problem:
     Raises:
       InputError: data, weights or a budget that cannot be used: what, where, and what to do.
     """
-    task = task_of(config)
-    splits = [tasks.load_split(task, split.name, config.task.data) for split in task.splits]
-    for split in splits:
-        if split.skipped:  # QQP only: known faults of the published file
-            display.say(f"{split.name}: {len(split.skipped)} rows without a text are left out")
-    if config.budget.labels > len(splits[0]):
-        raise ConfigError(
-            f"budget.labels: {config.budget.labels} is more than the {len(splits[0])} training "
-            f"rows of {task.name}"
-        )
-    folder = find_backbone(config.backbone.path)
-    encoder = load_backbone(folder, pooling=config.backbone.pooling, dtype=config.backbone.dtype)
-    tokenizer = load_tokenizer(folder)
-    positions = encoder.bert.config.max_position_embeddings
-    if config.backbone.max_tokens > positions:
-        raise ConfigError(
-            f"backbone.max_tokens: {config.backbone.max_tokens} is more than the {positions} "
-            f"positions of the encoder in {folder}"
-        )
+    material = read(config, display)
+    return assemble(config, material, encode_splits(config, material.splits, display))
 
-    def rows(split: Split) -> Rows:
-        ragged = tokenise(tokenizer, split.text, split.pair, config.backbone.max_tokens)
-        tokenised = TokenRows.of(ragged, config.evaluation.batch)
-        if config.backbone.tune == "full":
-            return tokenised
-        return features(encoder, tokenised, config.evaluation.batch, display, split.name)
 
-    pool, *evaluations = [(split, rows(split)) for split in splits]
-    return Problem(
-        task=task,
-        pool=pool[1],
-        oracle=Oracle(_targets(pool[0]), config.budget.labels),
-        evaluations=tuple(Evaluation(split.name, r, _targets(split)) for split, r in evaluations),
-        encoder=encoder,
-        folder=folder,
-        fingerprint=fingerprint(*splits),
+def _reader(
+    config: Config, encoder: BertBackbone, folder: Path, display: Display
+) -> Callable[[Split], Rows]:
+    """What turns a split into model inputs: features if the encoder is frozen, else tokens."""
+    size = config.evaluation.batch
+    if config.backbone.tune == "full":
+        tokenizer, most = load_tokenizer(folder), config.backbone.max_tokens
+        return lambda split: TokenRows.read(tokenizer, split.text, split.pair, most, size)
+    features = TextFeatures(
+        encoder,
+        folder,
+        config.backbone.max_tokens,
+        cache=cache_folder(config.backbone.cache),
+        display=display,
     )
+    return lambda split: FeatureRows(features(split.text, split.pair, split.name), size)
+
+
+def _pairs(config: Config, split: Split) -> Pairs:
+    """How the encoder reads two texts a row; where there is one, it is read as it is."""
+    if split.pair is None:
+        return "joint"
+    if config.backbone.pairs == "auto":
+        return "difference" if config.backbone.tune == "frozen" else "joint"
+    return config.backbone.pairs
 
 
 def _targets(split: Split) -> np.ndarray:
     if split.targets is None:
         raise DataError(f"split {split.name}: found no labels; a run needs them")
     return split.targets
-
-
-def features(
-    encoder: BertBackbone, rows: TokenRows, batch: int, display: Display, name: str
-) -> FeatureRows:
-    """Features (N, D) of all rows, each computed once."""
-    display.begin(f"encoding {name}", len(rows), "rows")
-
-    batches = rows.batches(np.arange(len(rows)))
-    return FeatureRows(encode(encoder, batches, len(rows), display.reach), batch)
 
 
 def new_classifier(problem: Problem, config: Config) -> Classifier:

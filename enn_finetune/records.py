@@ -11,13 +11,20 @@ from enn_finetune.errors import InputError
 
 
 class Record(TypedDict):
-    """One evaluation of one split."""
+    """One evaluation of one split. A benchmark's records say of which study and arm."""
 
     step: int  # gradient steps; rounds in the pool regime
     labels_bought: int
     split: str
     metrics: dict[str, float]
     seconds: float
+    scoring: NotRequired[dict[str, float]]  # seconds, flops: so far, for one seed
+    training: NotRequired[dict[str, float]]
+    task: NotRequired[str]
+    pool: NotRequired[str]
+    backbone: NotRequired[str]
+    tune: NotRequired[str]
+    regime: NotRequired[str]
     arm: NotRequired[str]
     head: NotRequired[str]
     rule: NotRequired[str]

@@ -24,7 +24,6 @@ from enn_finetune.data import tables
 from enn_finetune.data.faults import check_row
 from enn_finetune.data.inputs import TokenRows
 from enn_finetune.data.tables import Row, RowError
-from enn_finetune.data.tokens import tokenise
 from enn_finetune.errors import InputError
 from enn_finetune.models.backbone import Inputs
 from enn_finetune.models.classifier import Loaded, load_classifier
@@ -167,15 +166,17 @@ class Scorer:
         if not rows:
             return
         pair = None if columns.pair is None else [str(r.columns[columns.pair]) for r in rows]
-        ragged = tokenise(
+        tokens = TokenRows.read(
             self._loaded.tokenizer,
             [str(row.columns[columns.text]) for row in rows],
             pair,
             self._loaded.max_tokens,
+            self._batch,
+            apart=self._loaded.pairs == "difference",
         )
         probs = np.empty((len(rows), len(self._loaded.labels)), np.float32)
         parts = np.empty((3, len(rows)), np.float32)
-        for places, inputs in TokenRows.of(ragged, self._batch).batches(np.arange(len(rows))):
+        for places, inputs in tokens.batches(np.arange(len(rows))):
             log_probs, found = _predict(self._parts, inputs, self._z)
             probs[places] = np.exp(np.asarray(log_probs)[: len(places)])
             parts[:, places] = np.asarray(found)[:, : len(places)]

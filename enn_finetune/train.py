@@ -14,7 +14,7 @@ import optax
 from flax import nnx
 from jax import Array
 
-from enn_finetune.acquisition.pointwise import RULES
+from enn_finetune.acquisition.choose import RULES
 from enn_finetune.compiling import encoder_jit
 from enn_finetune.config.schema import TrainConfig
 from enn_finetune.models import epinet_loss

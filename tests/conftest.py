@@ -1,6 +1,7 @@
 """Strict settings for every test: four CPU devices, rank promotion raises, no network."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ["XLA_FLAGS"] = (
@@ -16,6 +17,15 @@ import pytest
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """What commands and runs cache goes to a folder of this session, not to the user's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        yield folder
 
 
 @pytest.fixture(scope="session")

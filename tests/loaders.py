@@ -12,17 +12,20 @@ def settings_of_loaders(draw, **fixed):
     rows = draw(st.integers(1, 24))
     batch = draw(st.integers(1, rows))
     labels = draw(st.none() | st.integers(1, rows))
+    steps = draw(st.none() | st.integers(1, 25))
     found = {
         "rows": rows,
         "batch": batch,
         "candidates": draw(st.integers(batch, rows)),
         "labels": labels,
         "start": draw(st.integers(0, labels or rows)),
-        "steps": draw(st.none() | st.integers(1, 25)),
+        "steps": steps,
         "source": draw(st.sampled_from(["whole", "epoch"])),
         "seed": draw(st.integers(0, 2**32)),
-    }
-    return found | fixed
+        "uniform": draw(st.sampled_from([0.0, 0.3, 0.5, 1.0])),
+        "anneal": draw(st.booleans()),
+    } | fixed
+    return found | {"anneal": found["anneal"] and found["steps"] is not None}
 
 
 every_loader = settings_of_loaders()
@@ -50,3 +53,16 @@ def run(loader: PrioritisedLoader, salt: int) -> list[tuple[list[int], list[int]
     while not loader.finished:
         trace.append(step(loader, salt))
     return trace
+
+
+def uniform_rows(given: dict, step: int) -> int:
+    """How many rows of a step are uniform: whole rows of the share summed over steps so far."""
+
+    def before(step: int) -> int:
+        shares = [given["uniform"]] * step
+        if given["anneal"]:  # the share in the middle of each step
+            done = [min(1, (s + 0.5) / given["steps"]) for s in range(step)]
+            shares = [1 - (1 - given["uniform"]) * (1 - part) for part in done]
+        return int(given["batch"] * sum(shares) + 1e-6)
+
+    return before(step + 1) - before(step)

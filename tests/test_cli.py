@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import tiny_bench
 import tiny_runs
 
 from enn_finetune import cli
@@ -14,7 +15,7 @@ from enn_finetune.data import tasks
 from enn_finetune.records import version
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ("demo", "train", "score", "tasks")
+COMMANDS = ("demo", "train", "bench", "report", "score", "tasks")
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +146,8 @@ def test_a_folder_that_cannot_be_made(config, tmp_path, capsys):
         ("score", "m", "--input", "a", "--output", "b", "extra"),
         ("demo", "--seeds", "0"),
         ("tasks", "cola"),
+        ("bench", "c.toml"),
+        ("report", "--out", "x.html"),
         ("nothing",),
     ],
     ids=" ".join,
@@ -177,6 +180,67 @@ def test_an_interrupt_before_the_run_began(config, tmp_path, capsys, monkeypatch
     monkeypatch.setattr(experiment, "prepare", interrupted)
     assert ask("train", config, "--out", tmp_path / "out") == cli.INTERRUPTED
     assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_train_on_files_of_one_s_own(config, world, tmp_path, capsys):
+    files = (f"task.train={world}/train.jsonl", f"task.test={world}/test.jsonl")
+    path = tmp_path / "other.toml"
+    lines = Path(config).read_text().replace('name = "custom"', 'name = "sst2"').splitlines()
+    path.write_text("\n".join(x for x in lines if not x.startswith(("train =", "test ="))))
+    assert ask("train", path, *files, "task.text=text", "--out", tmp_path / "out") == 0
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["task"] == "train"
+
+
+# bench and report
+
+
+def test_bench_and_report(world, tmp_path, capsys):
+    config, out = tiny_bench.write_config(tmp_path, world), tmp_path / "out"
+    command = ("bench", config, "--out", out, "bench.seeds=2", "budget.labels=11")
+    assert ask(*command) == 0
+    printed = capsys.readouterr().out
+    assert "letters" in printed
+    assert "epinet/bald" in printed
+    arms = json.loads((out / "summary.json").read_text())["tasks"]["letters"]
+    assert arms.keys() == {"linear/random", "epinet/bald"}
+    assert arms["epinet/bald"]["seeds"] == 2
+    (study,) = json.loads((out / "studies.json").read_text())
+    assert study["command"].endswith(f"bench.toml bench.seeds=2 budget.labels=11 --out {out}")
+    assert ask(*command) == cli.FAULT
+    assert "enn-finetune bench: " in capsys.readouterr().err
+    assert ask(*command, "--resume") == 0
+    assert ask("report", out, "--out", tmp_path / "again" / "page.html") == 0
+    assert (tmp_path / "again" / "page.html").exists()
+    again = json.loads((tmp_path / "again" / "summary.json").read_text())["tasks"]["letters"]
+    assert again == arms
+    assert ask("report", tmp_path / "nowhere", "--out", tmp_path / "x.html") == cli.FAULT
+    assert "enn-finetune report: " in capsys.readouterr().err
+
+
+def test_a_benchmark_with_a_failing_cell_says_so(world, tmp_path, capsys, monkeypatch):
+    from enn_finetune.bench import cells
+
+    def failing(*arguments):
+        raise FloatingPointError("no figures")
+
+    config = tiny_bench.write_config(tmp_path, world)
+    monkeypatch.setattr(cells, "frozen", failing)
+    assert ask("bench", config, "--out", tmp_path / "out") == cli.FAILED
+    printed = capsys.readouterr().err
+    assert "failed: letters · bert · frozen · linear/random · 2 seeds: FloatingPoint" in printed
+    assert "--resume" in printed
+
+
+def test_a_stopped_benchmark_says_how_to_go_on(world, tmp_path, capsys, monkeypatch):
+    from enn_finetune.bench import cells
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    config = tiny_bench.write_config(tmp_path, world)
+    monkeypatch.setattr(cells, "frozen", interrupted)
+    assert ask("bench", config, "--out", tmp_path / "out") == cli.INTERRUPTED
+    assert f"enn-finetune bench {config} --out {tmp_path}/out --resume" in capsys.readouterr().err
 
 
 # score

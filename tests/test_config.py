@@ -22,8 +22,11 @@ VALUES = {name: kind for name, kind in keys().items() if kind is not None}
 # What else has to be said so that a value of a key makes sense.
 COMPANIONS = {
     "task.name": {"task.train": "a.csv", "task.test": "b.csv"},
+    "task.train": {"task.train": "a.csv", "task.test": "b.csv", "task.name": "mine"},
+    "task.test": {"task.train": "a.csv", "task.test": "b.csv"},
     "train.schedule": {"budget.steps": 9, "regime": "online"},
     "budget.start": {"budget.labels": 500},
+    "acquisition.anneal": {"budget.steps": 9},
 }
 
 
@@ -40,13 +43,15 @@ def another(name: str) -> str:
     base = typing.get_args(kind)[0] if hasattr(kind, "__metadata__") else kind
     if typing.get_origin(base) is typing.Literal:
         return next(option for option in typing.get_args(base) if option != value)
-    if name == "task.name":
-        return "custom"
+    if name == "backbone.layers":
+        return "3,6"
     if isinstance(value, tuple):
         return "17,5" if all(isinstance(part, int) for part in value) else "here,there"
     if isinstance(value, float):
-        return str(value / 2 + 0.125)
-    return "other" if isinstance(value, str) else str((value or 20) + 1)
+        return str(1.5 if name == "budget.growth" else value / 2 + 0.125)
+    if isinstance(value, str):
+        return "custom" if name == "task.name" else "other"
+    return str(not value).lower() if isinstance(value, bool) else str((value or 20) + 1)
 
 
 def dotted(config: Config) -> dict[str, object]:
@@ -97,7 +102,8 @@ def test_every_key_can_be_overridden_and_changes_the_hash_and_nothing_else(name,
 
 @every_key
 def test_a_value_of_no_sensible_type_is_a_fault_of_its_key(name):
-    for value in (True, {}, [[]], [None]):
+    wrong: list[object] = [{}, [[]], [None]]
+    for value in wrong if VALUES[name] is bool else [True, *wrong]:
         with pytest.raises(ConfigError, match=f"{name}: got"):
             build({name: value})
 
@@ -211,6 +217,11 @@ def test_anything_is_a_config_or_a_config_error(values):
     [
         ({"head.form": "linear", "regime": "online"}, "head.form: linear is solved in closed form"),
         ({"head.form": "linear", "backbone.tune": "full"}, "use head.form = mlp"),
+        ({"backbone.layers": "auto", "backbone.tune": "full"}, "only a frozen encoder is read at"),
+        ({"backbone.pairs": "difference", "backbone.tune": "full"}, "use backbone.pairs = joint"),
+        ({"backbone.layers": [6, 3]}, r"backbone.layers: got \[6, 3\]; .*in rising order"),
+        ({"backbone.layers": "0,3"}, "backbone.layers: got '0,3'; .*from 1 upwards"),
+        ({"backbone.layers": "last,3"}, "backbone.layers: got 'last,3'; .*give last, auto, or"),
         ({"budget.start": 501}, "budget.start: 501 is more than budget.labels = 500"),
         ({"budget.start": 0}, "give it at least 1 label"),
         ({"regime": "online", "train.schedule": "linear"}, "give budget.steps"),

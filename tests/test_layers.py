@@ -12,9 +12,10 @@ PACKAGE = "enn_finetune"
 
 LAYERS = [
     "types errors files compiling",
-    "predictive metrics config records checkpoint",
+    "predictive joint decisions metrics config records checkpoint",
     "data models acquisition savings progress",
-    "loader problem train fitting session online pool experiment scoring study",
+    "loader features problem sklearn train fitting session online pool experiment scoring study",
+    "bench",
     "report demo",
     "cli",
     "__main__",

@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 from hypothesis import given
-from loaders import every_loader, priorities, run, salts, settings_of_loaders, step
+from loaders import (
+    every_loader,
+    priorities,
+    run,
+    salts,
+    settings_of_loaders,
+    step,
+    uniform_rows,
+)
 from strategies import FEW
 
 from enn_finetune.loader import PrioritisedLoader
@@ -29,12 +37,14 @@ def test_the_first_ten_candidates_of_an_epoch_never_change():
 def test_every_step_offers_distinct_rows_and_trains_on_the_best_it_can_afford(given_, salt):
     loader = PrioritisedLoader(**given_)
     while not loader.finished:
-        before, left, uniform = set(loader.bought.tolist()), loader.labels_left, loader.uniform
+        before, left, ranked = set(loader.bought), loader.labels_left, loader.reads_priorities
+        first = uniform_rows(given_, loader.step)
         candidates = loader.candidates()
         assert len(set(candidates.tolist())) == len(candidates) <= given_["candidates"]
         np.testing.assert_array_equal(candidates, loader.candidates())
         scores = priorities(loader, candidates, salt)
-        wanted = candidates if uniform else candidates[np.argsort(-scores, kind="stable")]
+        best = first + np.argsort(-scores[first:], kind="stable")
+        wanted = candidates[[*range(len(scores) - len(best)), *best] if ranked else slice(None)]
         expected = []
         for row in wanted.tolist():  # the definition, one row at a time
             if len(expected) < given_["batch"] and (row in before or left > 0):
@@ -67,11 +77,11 @@ def test_within_the_budget_candidates_do_not_depend_on_the_priorities(given_, sa
 @given(every_loader, salts)
 def test_the_initial_labels_are_the_same_under_every_priority(given_, salt):
     one, two = PrioritisedLoader(**given_), PrioritisedLoader(**given_)
-    while one.uniform and not one.finished:
+    while not (one.reads_priorities or one.finished):
         candidates = two.candidates()
         assert step(one, salt)[1] == two.choose(candidates).tolist()
     np.testing.assert_array_equal(one.bought, two.bought)
-    assert two.uniform == one.uniform
+    assert two.reads_priorities == one.reads_priorities
 
 
 def test_seeds_differ_and_so_do_steps():
@@ -164,6 +174,9 @@ def test_a_pool_of_one_row():
         ({"start": 5, "labels": 4}, "0 <= start <= labels, got start=5 labels=4"),
         ({"start": -1}, "got start=-1"),
         ({"source": "pool"}, "whole or epoch, got source='pool'"),
+        ({"uniform": 1.5}, "0 <= uniform <= 1, got uniform=1.5"),
+        ({"uniform": -0.1}, "got uniform=-0.1"),
+        ({"anneal": True}, "annealing ends at the last step: give steps"),
     ],
 )
 def test_numbers_that_do_not_fit_are_refused(wrong, message):

@@ -66,10 +66,19 @@ def test_a_smaller_budget_leaves_no_empty_step_in_an_epoch():
 
 def test_the_state_of_another_loader_is_refused_with_every_difference():
     saved = PrioritisedLoader(40, batch=4, candidates=8, seed=1).state()
-    loader = PrioritisedLoader(50, batch=4, candidates=10, source="epoch")
+    loader = PrioritisedLoader(
+        50, batch=4, candidates=10, source="epoch", uniform=0.5, anneal=True, steps=9
+    )
     with pytest.raises(ValueError, match="another loader") as caught:
         loader.restore(saved)
-    for part in ("rows: saved 40, here 50", "candidates: saved 8", "source: saved 'whole'", "seed"):
+    for part in (
+        "rows: saved 40, here 50",
+        "candidates: saved 8",
+        "source: saved 'whole'",
+        "seed",
+        "uniform: saved 0.0, here 0.5",
+        "anneal: saved False",
+    ):
         assert part in str(caught.value)
     assert "batch" not in str(caught.value)
 

@@ -155,6 +155,22 @@ def test_runs_are_paired(frozen, tmp_path, monkeypatch):
     assert other[0] != traces["bald"][0]
 
 
+def test_part_of_each_batch_can_be_uniform_up_to_all_of_it(frozen, tmp_path, monkeypatch):
+    keys = {"budget.labels": 40, "budget.start": 8, "budget.steps": 6, "acquisition.rule": "bald"}
+
+    def trained(name, **more):
+        return [rows for _, rows in watch(frozen(**keys | more), tmp_path / name, monkeypatch)]
+
+    plain = trained("plain", **{"acquisition.rule": "random"})
+    half = trained("half", **{"acquisition.uniform": 0.5})
+    assert [rows[:2] for rows in half] == [rows[:2] for rows in plain]
+    assert half != plain
+    assert trained("all", **{"acquisition.uniform": 1}) == plain
+    annealed = trained("annealed", **{"acquisition.anneal": True})
+    assert annealed[-1] == plain[-1]
+    assert annealed != half
+
+
 @pytest.mark.parametrize("source", ["whole", "epoch"])
 @pytest.mark.parametrize(
     ("labels", "steps"), [(20, None), (10, 12), (40, 3), (tiny_runs.TRAIN_ROWS, 18)]

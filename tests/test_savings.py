@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from savings_made import GRID, OWN, RANDOM, curves_of, laws, record
 
-from enn_finetune.savings import Stack, labels_to_reach, match, read_curves, saving
+from enn_finetune.savings import Stack, compare, labels_to_reach, match, read_curves, saving
 from enn_finetune.savings.curves import areas, mean_interval, stack, without_interrupted
 from enn_finetune.savings.reach import tail_share
 
@@ -149,6 +149,27 @@ def test_labels_that_random_needs_to_match() -> None:
     assert beyond.ratio.ci95 == (pytest.approx(1.0), None)
 
 
+def test_a_reference_that_is_ahead_from_its_first_evaluation_bounds_the_ratio() -> None:
+    base = Stack("random", (0, 1), GRID, np.tile(0.5 + 0.001 * GRID, (2, 1)))
+    arm = Stack("arm", (0, 1), GRID, np.tile(0.3 + 0.001 * GRID, (2, 1)))
+    found = match(arm, base, 40, 50)
+    assert found.ratio.value is None
+    assert found.ratio.less_than == pytest.approx(20 / 40)
+    assert found.ratio.ci95 == (None, pytest.approx(20 / 40))
+    level = match(base, base, 20, 50)
+    assert (level.ratio.value, level.ratio.ci95) == (1.0, (1.0, 1.0))
+
+
+@laws
+@given(st.integers(0, 10**6), st.floats(20, 200))
+def test_all_counts_at_once_are_each_count_alone(seed: int, labels: float) -> None:
+    arm, base = curves_of(seed, 45), curves_of(seed + 1, 70)
+    found = compare(arm, base, (30.0, labels, 200.0), 100)
+    assert found.matches[1] == match(arm, base, labels, 100)
+    assert found.saving == saving(arm, base, 100)
+    assert found.matches[1].score == pytest.approx(np.interp(labels, GRID, arm.scores.mean(0)))
+
+
 def test_different_seeds_cannot_be_paired() -> None:
     arm = curves_of(0, 30)
     with pytest.raises(ValueError, match=r"same seeds.*\[0, 1, 2, 3, 4, 5\]"):
@@ -202,7 +223,7 @@ def test_reading_keeps_the_later_of_two_evaluations_and_sorts() -> None:
 def test_arms_are_named_by_head_and_rule_where_they_have_no_name() -> None:
     row = record(OWN, 0, 20, 0.5)
     del row["arm"]
-    assert read_curves([row], "macro_f1")[0].arm == OWN
+    assert read_curves([row], "macro_f1")[0].arm == "epinet/random"
     del row["head"]
     with pytest.raises(ValueError, match="'head' and 'rule'"):
         read_curves([row], "macro_f1")

@@ -48,6 +48,51 @@ def test_acquisition_alone_is_against_random_selection_with_the_same_head() -> N
     assert found["linear / margin"]["acquisition_reference"] == RANDOM
     assert found["ensemble / bald"]["acquisition_reference"] is None
     assert found["ensemble / bald"]["acquisition_ratio"] is None
+    assert found["ensemble / bald"]["losses_to_same_head"] is None
+    assert found["linear / margin"]["losses_to_same_head"] == 0
+
+
+def test_ratios_at_fixed_label_counts_by_hand() -> None:
+    """Margin scores at n what random scores at 2.5 n, and our head at random at 2 n."""
+    summary = summarise(experiment(ARMS), "macro_f1", RANDOM, OWN, resamples=50)
+    found = {one["at"]: one for one in summary["arms"]["epinet / margin"]["matching"]}
+    assert {at: one["labels"] for at, one in found.items()} == {20: 20, 50: 60, 100: 100, 200: 200}
+    for at, labels in ((20, 20), (50, 60)):
+        assert found[at]["system_ratio"]["value"] == pytest.approx(2.5)
+        assert found[at]["baseline_labels"] == pytest.approx(2.5 * labels)
+        assert found[at]["acquisition_ratio"]["value"] == pytest.approx(2.0)  # type: ignore[index]
+        assert found[at]["same_head_labels"] == pytest.approx(2 * labels)
+    assert found[100]["system_ratio"]["value"] is None  # random would need 250 of its 200
+    assert found[100]["system_ratio"]["more_than"] == pytest.approx(2.0)
+    assert found[100]["acquisition_ratio"]["value"] == pytest.approx(2.0)  # type: ignore[index]
+    slow = {one["at"]: one for one in summary["arms"]["epinet / bald"]["matching"]}
+    assert slow[20]["system_ratio"]["less_than"] == pytest.approx(1.0)
+    assert slow[100]["system_ratio"]["value"] == pytest.approx(0.5)
+
+
+def test_the_baseline_against_itself_is_1_everywhere() -> None:
+    found = summarise(experiment(ARMS), "macro_f1", RANDOM, OWN, resamples=50)["arms"][RANDOM]
+    assert found["system_ratio"]["value"] == 1.0
+    assert found["acquisition_ratio"] is not None
+    assert found["acquisition_ratio"]["ci95"] == [1.0, 1.0]
+    assert [one["system_ratio"]["value"] for one in found["matching"]] == [1.0] * 4
+    assert found["auc_gain"]["mean"] == 0.0
+
+
+def test_costs_and_other_metrics_are_those_of_the_last_evaluation() -> None:
+    rows = experiment(ARMS)
+    for row in rows:
+        labels = row["labels_bought"]
+        row["scoring"] = {"seconds": labels / 100, "flops": 5.0 * labels}  # type: ignore[typeddict-unknown-key]
+        if row["arm"] == RANDOM:
+            row["metrics"]["joint_nll_near"] = labels + row["seed"]
+    arms = summarise(rows, "macro_f1", RANDOM, OWN, resamples=20)["arms"]
+    assert arms[OWN]["costs"] == pytest.approx(
+        {"seconds": 0.1, "scoring_seconds": 2.0, "scoring_flops": 1000.0}
+    )
+    assert arms[RANDOM]["final"]["joint_nll_near"]["mean"] == pytest.approx(201.5)
+    assert "joint_nll_near" in arms[RANDOM]["curves"]
+    assert "joint_nll_near" not in arms[OWN]["final"]
 
 
 def test_a_loss_is_summarised_with_lower_as_better() -> None:

@@ -1,5 +1,6 @@
 """What a run is told: frozen dataclasses filled from TOML and `key=value` overrides, and hashed."""
 
+from enn_finetune.config.bench import BenchConfig, BenchFile, load_bench
 from enn_finetune.config.reading import (
     ConfigError,
     PlainDict,
@@ -12,6 +13,8 @@ from enn_finetune.config.reading import (
 from enn_finetune.config.schema import Config
 
 __all__ = [
+    "BenchConfig",
+    "BenchFile",
     "Config",
     "ConfigError",
     "PlainDict",
@@ -20,4 +23,5 @@ __all__ = [
     "differences",
     "keys",
     "load",
+    "load_bench",
 ]

@@ -36,18 +36,20 @@ def keys(of: type = Config, prefix: str = "") -> dict[str, type | None]:
     return found
 
 
-def _flatten(tree: Mapping[str, PlainValue], prefix: str = "") -> dict[str, PlainValue]:
+def flatten(tree: Mapping[str, PlainValue], prefix: str = "") -> PlainDict:
+    """A tree of sections as dotted keys."""
     flat: dict[str, PlainValue] = {}
     for name, value in tree.items():
         if isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{name}.")
+            flat |= flatten(value, f"{prefix}{name}.")
         else:
             flat[prefix + name] = value
     return flat
 
 
-def _unknown(names: Sequence[str]) -> list[str]:
-    known = [name for name, kind in keys().items() if kind is not None]
+def unknown(names: Sequence[str], more: Mapping[str, type] | None = None) -> list[str]:
+    """A fault for every name that is no key of a run, nor among `more`."""
+    known = [name for name, kind in keys().items() if kind is not None] + [*(more or {})]
     faults = []
     for name in names:
         if name in known:
@@ -66,7 +68,7 @@ def build(values: Mapping[str, PlainValue]) -> Config:
         combinations that make no sense; all of them at once.
     """
     kinds = keys()
-    faults = _unknown(list(values))
+    faults = unknown(list(values))
     tree: PlainDict = {}
     for name, value in values.items():
         if kinds.get(name) is None:
@@ -84,13 +86,14 @@ def build(values: Mapping[str, PlainValue]) -> Config:
         config = _ADAPTER.validate_python(tree)
         faults += _contradictions(config)
     except ValidationError as error:
-        faults += [_fault(item) for item in error.errors()]
+        faults += [fault_of(item) for item in error.errors()]
     if config is None or faults:
         raise ConfigError("the config cannot be run:\n  " + "\n  ".join(faults))
     return config
 
 
-def _fault(item: Mapping[str, object]) -> str:
+def fault_of(item: Mapping[str, object]) -> str:
+    """One fault that pydantic found, in our words."""
     where = ".".join(str(part) for part in item["loc"] if isinstance(part, str))  # type: ignore[attr-defined]
     return f"{where}: got {item['input']!r}; {str(item['msg']).lower()}"
 
@@ -101,6 +104,16 @@ def _contradictions(config: Config) -> list[str]:
         faults.append(
             "head.form: linear is solved in closed form, which needs backbone.tune = frozen and "
             f"regime = pool, got {config.backbone.tune} and {config.regime}; use head.form = mlp"
+        )
+    if config.backbone.tune != "frozen" and config.backbone.layers != "last":
+        faults.append(
+            "backbone.layers: only a frozen encoder is read at other layers than its last, got "
+            f"tune = {config.backbone.tune}; use backbone.layers = last"
+        )
+    if config.backbone.tune != "frozen" and config.backbone.pairs == "difference":
+        faults.append(
+            "backbone.pairs: only a frozen encoder reads pairs as differences, got "
+            f"tune = {config.backbone.tune}; use backbone.pairs = joint or auto"
         )
     if config.head.kind == "linear" and config.acquisition.rule in ("bald", "variance"):
         faults.append(
@@ -116,7 +129,10 @@ def _contradictions(config: Config) -> list[str]:
         faults.append("budget.start: a pool run fits before it scores; give it at least 1 label")
     if config.regime == "online" and config.train.schedule == "linear" and not config.budget.steps:
         faults.append("train.schedule: linear decay ends at the last step; give budget.steps")
-    if config.task.name == "custom" and not (config.task.train and config.task.test):
+    if config.acquisition.anneal and not config.budget.steps:
+        faults.append("acquisition.anneal: annealing ends at the last step; give budget.steps")
+    task = config.task
+    if bool(task.train) != bool(task.test) or (task.name == "custom" and not task.train):
         faults.append("task.train, task.test: a custom task names both files")
     return faults
 
@@ -124,12 +140,31 @@ def _contradictions(config: Config) -> list[str]:
 def load(path: Path | str, overrides: Sequence[str] = ()) -> Config:
     """A config from a TOML file and `key=value` overrides, which win.
 
+    A section `bench` is left aside: it is for `load_bench`.
+
     Raises:
       ConfigError: the file is missing or no TOML, an override has no `=`, or see `build`.
     """
+    tree = read_file(path)
+    tree.pop("bench", None)
+    values, told = flatten(tree), parse_overrides(overrides)
+    name_custom_task(values)
+    name_custom_task(told, values)
+    try:
+        return build(values | told)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def read_file(path: Path | str) -> PlainDict:
+    """The tree of a TOML file.
+
+    Raises:
+      ConfigError: the file is missing, cannot be read, or is no TOML.
+    """
     try:
         with open(path, "rb") as file:
-            values = _flatten(tomllib.load(file))
+            return tomllib.load(file)
     except FileNotFoundError:
         found = "no such config file; the shipped ones are in configs/"
         raise ConfigError(f"{path}: {found}") from None
@@ -137,19 +172,40 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not a TOML file: {error}") from None
+
+
+def parse_overrides(overrides: Sequence[str]) -> PlainDict:
+    """Dotted keys and values of `key=value` words; of two with one key, the later.
+
+    Raises:
+      ConfigError: a word has no `=`.
+    """
+    values: PlainDict = {}
     for override in overrides:
         name, equals, value = override.partition("=")
         if not equals:
             raise ConfigError(f"override {override!r} has no '='; write it as key=value")
         values[name.strip()] = value.strip()
-    try:
-        return build(values)
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
+    return values
+
+
+def name_custom_task(values: PlainDict, under: Mapping[str, PlainValue] | None = None) -> None:
+    """Keep the name of a task and its files in step, in values that win over those of `under`.
+
+    Files without a name are called after the one for training, unless `under` has files (and a
+    name) already. A name without files is that of a known task: `under`'s files are left.
+    """
+    train, below = values.get("task.train"), under or {}
+    files = below.get("task.train")
+    if isinstance(train, str) and train and "task.name" not in values and not files:
+        values["task.name"] = Path(train).stem
+    renamed = "task.name" in values and values["task.name"] != below.get("task.name")
+    if files and renamed and "task.train" not in values:
+        values |= {"task.train": "", "task.test": ""}
 
 
 def differences(ours: Config, theirs: Mapping[str, PlainValue]) -> list[str]:
     """Keys whose values differ between a config and one read back from JSON."""
-    mine = _flatten(json.loads(json.dumps(dataclasses.asdict(ours))))
-    other = _flatten(theirs)
+    mine = flatten(json.loads(json.dumps(dataclasses.asdict(ours))))
+    other = flatten(theirs)
     return sorted(name for name in mine.keys() | other.keys() if mine.get(name) != other.get(name))

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, NonNegativeInt, PositiveInt
@@ -16,17 +17,39 @@ def _several(value: object) -> object:
     return value if isinstance(value, list | tuple) else [value]
 
 
+def _layers(value: object) -> object:
+    """A word, or numbers of layers."""
+    if value in ("last", "auto"):
+        return value
+    several = _several(value)
+    parts = [str(part) for part in several] if isinstance(several, list | tuple) else []
+    numbers = tuple(int(part) for part in parts if part.isdecimal())
+    if not numbers or len(numbers) < len(parts) or numbers != tuple(sorted({*numbers} - {0})):
+        raise ValueError("give last, auto, or numbers of layers from 1 upwards in rising order")
+    return numbers
+
+
+def _carve(value: object) -> object:
+    """A word, or a number of rows."""
+    number = int(value) if isinstance(value, str) and value.isdecimal() else value
+    if number != "auto" and (not isinstance(number, int) or number < 0):
+        raise ValueError("give auto or a number of rows")
+    return number
+
+
 def _optional(value: object) -> object:
     return None if value in ("", "none") else value
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_several)]
 Sizes = Annotated[tuple[PositiveInt, ...], BeforeValidator(_several)]
+Layers = Annotated[Literal["last", "auto"] | tuple[PositiveInt, ...], BeforeValidator(_layers)]
 Count = Annotated[PositiveInt | None, BeforeValidator(_optional)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what jax.random.key tells apart
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 _STRICT = ConfigDict(extra="forbid")
 
@@ -36,11 +59,12 @@ class TaskConfig:
     """Which rows, and where they are read from."""
 
     name: str = "messages"
-    """A GLUE task, `messages` (bundled), or `custom` with the keys train, test, text and label."""
+    """A GLUE task, `reviews-books` and its like, `messages` (bundled); with `train` any name."""
     data: Names = ("hub",)
     """Places tried in order: folders of the original TSV files, or the word hub."""
     train: str = ""
-    """Custom: CSV or JSON-lines file of training rows."""
+    """Custom: CSV or JSON-lines file of training rows. Where it is given and `name` is not, the
+    task is called after this file."""
     test: str = ""
     """Custom: file of test rows."""
     text: str = "text"
@@ -51,6 +75,18 @@ class TaskConfig:
     """Custom: column of the label."""
     metric: Literal["accuracy", "macro_f1", "mcc", "f1"] = "accuracy"
     """Custom: the score."""
+    pool: Literal["plain", "rare", "repeated"] = "plain"
+    """rare: the second of two classes is thinned out everywhere, and its F1 is the score.
+    repeated: every row of the pool stands `repeats` times, and each copy costs a label."""
+    rare_share: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    """Share of the rare class in the pool and in each evaluation split."""
+    repeats: Annotated[int, Field(ge=2)] = 5
+    carve: Annotated[Literal["auto"] | NonNegativeInt, BeforeValidator(_carve)] = 0
+    """Training rows that leave the pool and are scored as the split `held`: a number, or auto
+    (min(5000, N // 4) where no evaluation split has 2,000 rows)."""
+    develop: bool = False
+    """Score nothing but `develop`, another min(5000, N // 4) rows carved from the pool: for making
+    choices, which must not see the evaluation splits."""
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -62,8 +98,17 @@ class BackboneConfig:
     tune: Literal["frozen", "full"] = "frozen"
     pooling: Literal["auto", "mean", "cls", "pooler"] = "auto"
     """auto reads the folder's 1_Pooling/config.json, and takes the mean without one."""
+    layers: Layers = "last"
+    """Layers whose pooled states stand side by side as features: last, auto (about four, from the
+    middle one to the last) or numbers from 1. Several need tune = frozen."""
+    pairs: Literal["auto", "joint", "difference"] = "auto"
+    """How two texts a row are read. joint: in one sequence. difference: each by itself, features
+    are |u - v| (tune = frozen). auto: difference if frozen, where joint can be at chance."""
+    cache: str = ""
+    """Folder where features of a frozen encoder are kept between runs, which may be deleted at any
+    time; empty is enn_finetune/features in the user's cache folder, none keeps none."""
     max_tokens: Annotated[int, Field(ge=8, le=512)] = 128
-    """Longer texts are cut, the longer of a pair first."""
+    """Longer texts are cut; of a pair in one sequence, the longer text first."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Compute dtype; parameters stay in float32."""
     embeddings: Literal["frozen", "touched", "dense"] = "frozen"
@@ -99,6 +144,11 @@ class AcquisitionConfig:
     source: Literal["whole", "epoch"] = "whole"
     """Online: candidates come from the whole training set, where a bought row costs nothing, or
     from what is left of the epoch."""
+    uniform: Share = 0.0
+    """Online: share of each batch that is drawn uniformly, whatever the rule says. A rule alone
+    can end below uniform selection; a slice of uniform rows keeps every kind of row coming."""
+    anneal: bool = False
+    """Online: the uniform share grows linearly to 1 at the last step (budget.steps)."""
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -112,7 +162,21 @@ class BudgetConfig:
     start: NonNegativeInt = 20
     """Labels bought uniformly before the rule chooses; the same rows under every rule."""
     round: PositiveInt = 20
-    """Pool: labels bought in a round."""
+    """Pool: labels bought in a round, at the least."""
+    growth: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.0
+    """Pool: a round ends with at least this many times the labels that it began with."""
+
+    def after(self, labels: int) -> int:
+        """Labels bought in all when the pool round that begins with `labels` is over."""
+        return min(self.labels, max(labels + self.round, math.ceil(labels * self.growth - 1e-9)))
+
+    @property
+    def rounds(self) -> tuple[int, ...]:
+        """Pool: labels bought in all at each fit, from `start` to `labels`."""
+        counts = [min(self.start, self.labels)]
+        while counts[-1] < self.labels:
+            counts.append(self.after(counts[-1]))
+        return tuple(counts)
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -1,20 +1,29 @@
-"""Tasks: GLUE as a table of records, the bundled messages, and files of the user's own.
-
-Metrics are GLUE's, the primary one first. GLUE gives MRPC and QQP two, F1 (of class 1) and
-accuracy: accuracy comes first here, as in arXiv 2211.01568, because "equivalent" for every row of
-MRPC earns an F1 of .81. STS-B has Pearson, then Spearman.
-"""
+"""Tasks by name, and their splits: GLUE, reviews, the bundled messages, files of the user's own."""
 
 import importlib.util
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
-from enn_finetune.data.faults import DataError, FaultKind, nearest
-from enn_finetune.data.hub import HubSource, read_hub
+from enn_finetune.data.catalogue import GLUE, REVIEWS, SplitFile, Task
+from enn_finetune.data.faults import DataError, nearest
+from enn_finetune.data.hub import read_hub
+from enn_finetune.data.oracle import carve
 from enn_finetune.data.splits import Labels, Split, to_split
 from enn_finetune.data.tables import read_table, stream_rows
+
+__all__ = [
+    "GLUE",
+    "METRICS",
+    "NAMES",
+    "REVIEWS",
+    "Places",
+    "SplitFile",
+    "Task",
+    "custom_task",
+    "find_task",
+    "load_split",
+    "where",
+]
 
 Places = str | Path | Sequence[str | Path]
 
@@ -22,135 +31,8 @@ METRICS = ("accuracy", "macro_f1", "mcc", "f1")  # those a task of the user's ow
 _BUNDLED = Path(__file__).parent / "messages"
 
 
-class SplitFile(NamedTuple):
-    """One split: its name here, its file, and its name on the hub."""
-
-    name: str
-    file: str
-    hub: str = ""
-
-
-@dataclass(frozen=True)
-class Task:
-    """What is read, how labels are written, and what is scored. The first split is for training."""
-
-    name: str
-    folder: str  # in a folder of tasks; "" where the files of `splits` are full paths
-    splits: tuple[SplitFile, ...]
-    text: str  # column names
-    pair: str | None
-    label: str
-    labels: Labels
-    metrics: tuple[str, ...]  # the primary one first
-    header: tuple[str, ...] | None = None  # column names of files without a header line
-    hub: HubSource | None = None
-    skip: tuple[FaultKind, ...] = ()  # faults the published files are known to have
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """C names; for a score, its grid points."""
-        return self.labels.classes
-
-    @property
-    def values(self) -> tuple[float, ...] | None:
-        """Grid of a score, whose prediction is the expected grid value; None for classes."""
-        return self.labels.values
-
-    @property
-    def evaluation(self) -> tuple[str, ...]:
-        """Names of the splits to evaluate on."""
-        return tuple(split.name for split in self.splits[1:])
-
-
-def _glue(
-    folder: str,
-    labels: Labels,
-    metrics: tuple[str, ...],
-    *,
-    text: str = "sentence1",
-    pair: str | None = "sentence2",
-    label: str = "label",
-    hub: tuple[str, str | None] | None = None,
-    evaluation: tuple[str, ...] = ("dev",),
-    header: tuple[str, ...] | None = None,
-    skip: tuple[FaultKind, ...] = (),
-) -> Task:
-    """A GLUE record; `hub` has the text columns where the hub renamed them."""
-    name = folder.replace("-", "").lower()
-    dev = (
-        SplitFile(split, f"{split}.tsv", split.replace("dev", "validation")) for split in evaluation
-    )
-    hub_text, hub_pair = hub or (text, pair)
-    return Task(
-        name=name,
-        folder=folder,
-        splits=(SplitFile("train", "train.tsv", "train"), *dev),
-        text=text,
-        pair=pair,
-        label=label,
-        labels=labels,
-        metrics=metrics,
-        header=header,
-        hub=HubSource("nyu-mll/glue", name, hub_text, hub_pair),
-        skip=skip,
-    )
-
-
-_ENTAILMENT = Labels(("entailment", "not_entailment"), ("entailment", "not_entailment"))
-_NLI = Labels(
-    ("entailment", "neutral", "contradiction"), ("entailment", "neutral", "contradiction")
-)
-_SIMILARITY = Labels(tuple("012345"), (), tuple(map(float, range(6))))
-
-
-def _binary(*classes: str) -> Labels:
-    return Labels(classes, ("0", "1"))
-
-
-# Classes in the hub's order, so that a prediction is the class index that GLUE's tools expect.
-GLUE: tuple[Task, ...] = (
-    _glue(
-        "CoLA",
-        _binary("unacceptable", "acceptable"),
-        ("mcc", "accuracy"),
-        text="sentence",
-        pair=None,
-        header=("source", "label", "author_mark", "sentence"),
-    ),
-    _glue("SST-2", _binary("negative", "positive"), ("accuracy",), text="sentence", pair=None),
-    _glue(
-        "MRPC",
-        _binary("not_equivalent", "equivalent"),
-        ("accuracy", "f1"),
-        text="#1 String",
-        pair="#2 String",
-        label="Quality",
-        hub=("sentence1", "sentence2"),
-    ),
-    _glue(
-        "QQP",
-        _binary("not_duplicate", "duplicate"),
-        ("accuracy", "f1"),
-        text="question1",
-        pair="question2",
-        label="is_duplicate",
-        skip=("length", "empty"),  # a few rows of the published file lack a question
-    ),
-    _glue(
-        "MNLI",
-        _NLI,
-        ("accuracy",),
-        label="gold_label",
-        hub=("premise", "hypothesis"),
-        evaluation=("dev_matched", "dev_mismatched"),
-    ),
-    _glue("QNLI", _ENTAILMENT, ("accuracy",), text="question", pair="sentence"),
-    _glue("RTE", _ENTAILMENT, ("accuracy",)),
-    _glue("WNLI", _binary("not_entailment", "entailment"), ("accuracy",)),
-    _glue("STS-B", _SIMILARITY, ("pearson", "spearman"), label="score"),
-)
-
-NAMES = (*(task.name for task in GLUE), "messages")
+NAMES = (*(task.name for task in (*GLUE, *REVIEWS)), "messages")
+_QUARTER_SEED = 0
 
 
 def custom_task(
@@ -188,14 +70,14 @@ def custom_task(
 
 
 def find_task(name: str) -> Task:
-    """The GLUE or bundled task of a name, in any usual spelling: SST-2, sst_2, sst2.
+    """The task of a name, in any usual spelling: SST-2, sst_2, sst2.
 
     Raises:
       DataError: no such task; the message has the nearest and all the known names.
     """
     plain = "".join(letter for letter in name.lower() if letter.isalnum())
-    for task in GLUE:
-        if task.name == plain:
+    for task in (*GLUE, *REVIEWS):
+        if task.name.replace("-", "") == plain:
             return task
     if plain == "messages":
         files = (_BUNDLED / "train.jsonl", _BUNDLED / "test.jsonl")
@@ -203,7 +85,7 @@ def find_task(name: str) -> Task:
     known = ", ".join(NAMES)
     raise DataError(
         f"no task {name!r}: the nearest is {nearest(plain, NAMES)}; known: {known}; a task of your "
-        "own is called custom and has task.train, task.test, task.text and task.label"
+        "own has task.train, task.test, task.text and task.label"
     )
 
 
@@ -284,7 +166,7 @@ def _look(task: Task, record: SplitFile, place: str | Path) -> tuple[Path | None
 
 def _read(task: Task, record: SplitFile, path: Path) -> Split:
     texts = [task.text] if task.pair is None else [task.text, task.pair]
-    return to_split(
+    split = to_split(
         stream_rows(path, texts=texts, others=[task.label], header=task.header),
         path,
         name=record.name,
@@ -294,3 +176,7 @@ def _read(task: Task, record: SplitFile, path: Path) -> Split:
         labels=task.labels,
         skip=task.skip,
     )
+    if not task.quarter:
+        return split
+    rows = carve(len(split), [len(split) // 4], _QUARTER_SEED)
+    return split.take(rows.pool if record == task.splits[0] else rows.held[0])

@@ -5,9 +5,9 @@ from then on the backbone is `Identity`.
 """
 
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -31,6 +31,10 @@ POOLING_MODES: dict[str, Pooling] = {
 }
 
 Inputs = Array | np.ndarray | TokenBatch
+Layers = Literal["last", "auto"] | Sequence[int]
+VIEWS = 4  # layers that "auto" reads, of encoders that have as many from the middle one up
+Pairs = Literal["joint", "difference"]
+PAIRS: tuple[Pairs, ...] = ("joint", "difference")
 
 
 class Backbone(Protocol):
@@ -65,32 +69,111 @@ class Identity(nnx.Module):
 
 
 class BertBackbone(nnx.Module):
-    """A BERT encoder and how its hidden states become one vector an example."""
+    """A BERT encoder and how its hidden states become one vector an example.
 
-    def __init__(self, bert: Bert, pooling: Pooling = "mean") -> None:
+    Several layers are several *views* of an example, side by side: the pooled hidden states of
+    each, in one forward pass. They are for encoders that stay as they are.
+
+    Two texts a row are read in one of two ways. "joint" takes them as one example,
+    [CLS] a [SEP] b [SEP], as an encoder is fine-tuned. "difference" takes them as two examples, 2i
+    and 2i + 1 for row i, and returns |u - v| of their features u and v: what a sentence encoder
+    that stays as it is was made to compare (Reimers & Gurevych 2019, arXiv 1908.10084, section 3).
+    """
+
+    def __init__(
+        self,
+        bert: Bert,
+        pooling: Pooling = "mean",
+        layers: Sequence[int] | None = None,
+        pairs: Pairs = "joint",
+    ) -> None:
+        """Take an encoder as it is.
+
+        Args:
+          bert: the encoder.
+          pooling: mean, cls or pooler.
+          layers: numbers of the layers read, from 1 to how many there are, rising; None reads the
+            last one alone.
+          pairs: "difference" where the examples of a batch are the two texts of each row.
+
+        Raises:
+          ValueError: an unknown pooling, a pooler that is not there or on other layers than the
+            last, layers that are not there, or another word for pairs.
+        """
+        if pairs not in PAIRS:
+            raise ValueError(f"pairs: found {pairs!r}; use one of {', '.join(PAIRS)}")
         if pooling not in POOLINGS:
             raise ValueError(f"pooling: found {pooling!r}; use one of {', '.join(POOLINGS)}")
         if pooling == "pooler" and bert.pooler is None:
             raise ValueError("pooling: found 'pooler', but the encoder has none; use mean or cls")
+        count = len(bert.layers)
+        chosen = (count,) if layers is None else tuple(int(number) for number in layers)
+        if not chosen or list(chosen) != sorted({*chosen} & {*range(1, count + 1)}):
+            raise ValueError(
+                f"layers: found {list(chosen)}; give distinct numbers in rising order from 1 to "
+                f"{count}, the encoder's last layer"
+            )
+        if pooling == "pooler" and chosen != (count,):
+            raise ValueError(
+                f"layers: found {list(chosen)} with the pooling 'pooler', which is made for the "
+                f"last layer ({count}) alone; use the pooling mean or cls"
+            )
         self.bert = bert
         self.pooling = pooling
-        self.width = bert.config.hidden_size
+        self.layers = chosen
+        self.pairs = pairs
+        self.width = len(chosen) * bert.config.hidden_size
+
+    @property
+    def views(self) -> int:
+        """V: how many layers are read; features are (N, V * D)."""
+        return len(self.layers)
 
     def __call__(self, inputs: Inputs, *, key: Array | None = None) -> Array:
-        """Features (N, D) float32 of a token batch; zeros for an example without tokens.
+        """Features (N, V * D) float32 of the rows of a token batch, N or 2N examples (see `pairs`).
+
+        Zeros for a row without tokens.
+
+        Raises:
+          TypeError: the inputs are no token batch.
+        """
+        found = self.each(inputs, key=key)
+        if self.pairs == "joint":
+            return found
+        both = found.reshape(-1, 2, self.width)
+        return jnp.abs(both[:, 0] - both[:, 1])
+
+    def each(self, inputs: Inputs, *, key: Array | None = None) -> Array:
+        """Features (N, V * D) float32 of the N examples, each by itself; zeros without tokens.
 
         Raises:
           TypeError: the inputs are no token batch.
         """
         if not isinstance(inputs, TokenBatch):
             raise TypeError(f"BertBackbone: found {type(inputs).__name__}, expected a TokenBatch")
-        return self.bert.pool(self.bert(inputs, key=key), inputs, self.pooling)
+        states = self.bert.all_layers(inputs, key=key)
+        views = [self.bert.pool(states[number], inputs, self.pooling) for number in self.layers]
+        return views[0] if len(views) == 1 else jnp.concatenate(views, axis=1)
+
+
+def auto_layers(count: int) -> tuple[int, ...]:
+    """The layers that "auto" reads of an encoder with `count`: spread over its upper half.
+
+    The middle and the last one are among them, and there are at most VIEWS. Those below are close
+    to the word embeddings; which of the others tells most depends on the task (grammar sits in the
+    middle).
+    """
+    first = max(count // 2, 1)
+    spread = (first + round(i * (count - first) / (VIEWS - 1)) for i in range(VIEWS))
+    return tuple(sorted({*spread}))
 
 
 def load_backbone(
     folder: Path,
     *,
     pooling: str = "auto",
+    layers: Layers = "last",
+    pairs: Pairs = "joint",
     dtype: str = "float32",
     param_dtype: str = "float32",
 ) -> BertBackbone:
@@ -99,11 +182,14 @@ def load_backbone(
     Args:
       folder: in Hugging Face layout, see `weights.load_bert`.
       pooling: mean, cls, pooler, or auto for the folder's own (`default_pooling`).
+      layers: last, auto (`auto_layers`), or the numbers of the layers read, from 1.
+      pairs: joint or difference, see `BertBackbone`.
       dtype: the compute type.
       param_dtype: the type of the parameters.
 
     Raises:
-      InputError: what cannot be read and why; a pooler is asked for and there is none.
+      InputError: what cannot be read and why; a pooler is asked for and there is none; layers that
+        the encoder does not have.
     """
     how = default_pooling(folder) if pooling == "auto" else _known_pooling(pooling)
     bert = load_bert(
@@ -112,7 +198,16 @@ def load_backbone(
         param_dtype=jnp.dtype(param_dtype),
         pooler=how == "pooler",  # else it would be a weight that nothing uses
     )
-    return BertBackbone(bert, how)
+    try:
+        return BertBackbone(bert, how, _numbers(layers, len(bert.layers)), pairs)
+    except ValueError as error:
+        raise InputError(f"{folder}: backbone.{error}") from error
+
+
+def _numbers(layers: Layers, count: int) -> Sequence[int]:
+    if isinstance(layers, str):
+        return auto_layers(count) if layers == "auto" else (count,)
+    return layers
 
 
 def default_pooling(folder: Path) -> Pooling:
@@ -144,6 +239,8 @@ def encode(
 ) -> np.ndarray:
     """Features (rows, D) float32 of all rows, in evaluation mode.
 
+    A row is an example: no differences of pairs are taken.
+
     Args:
       backbone: the encoder.
       batches: places (n,) in 0..rows-1 and the tokens of these n rows, padded to any number of
@@ -171,7 +268,7 @@ def encode(
 
 @functools.partial(encoder_jit, static_argnames="graph")
 def _features(graph: nnx.GraphDef, state: nnx.State, batch: TokenBatch) -> Array:
-    return nnx.merge(graph, state)(batch)
+    return nnx.merge(graph, state).each(batch)
 
 
 def _one_behind(items: Iterable[Item]) -> Iterator[Item]:

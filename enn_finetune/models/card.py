@@ -18,8 +18,21 @@ class Card:
     config_hash: str = ""
 
 
-def readme(card: Card, *, head: str, labels: tuple[str, ...], pooling: str) -> str:
-    """The card as Markdown with the YAML header that model hubs read."""
+def readme(
+    card: Card,
+    *,
+    head: str,
+    labels: tuple[str, ...],
+    pooling: str,
+    layers: tuple[int, ...],
+    depth: int,
+    pairs: str = "",
+) -> str:
+    """The card as Markdown with the YAML header that model hubs read; `layers` of `depth`.
+
+    `pairs` is how two texts a row are read, empty where there is one.
+    """
+    several = f" of layers {', '.join(map(str, layers))} of {depth}, side by side"
     header = ["library_name: enn-finetune", "pipeline_tag: text-classification"]
     if card.base_model:
         header.append(f"base_model: {card.base_model}")
@@ -27,7 +40,8 @@ def readme(card: Card, *, head: str, labels: tuple[str, ...], pooling: str) -> s
         "task": card.task,
         "base model": card.base_model,
         "encoder": {"frozen": "as pretrained", "full": "fine-tuned"}.get(card.tuned, card.tuned),
-        "pooling": pooling,
+        "pooling": pooling + (several if layers != (depth,) else ""),
+        "pairs": f"{pairs}: {PAIRS[pairs]}" if pairs else "",
         "head": head,
         "classes": ", ".join(labels),
         "labels bought": "" if card.labels_bought is None else f"{card.labels_bought:,}",
@@ -43,6 +57,10 @@ def readme(card: Card, *, head: str, labels: tuple[str, ...], pooling: str) -> s
     return "\n".join(lines) + USE
 
 
+PAIRS = {
+    "joint": "both texts in one sequence",
+    "difference": "each text by itself, features are the absolute values of u - v",
+}
 USE = """\
 `model.safetensors` is the encoder in Hugging Face layout; `head.safetensors` and `head.json` are
 the head, its labels, and how the text is cut. Load all of it, or score a file:

@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerBase
 
 from enn_finetune import files
 from enn_finetune.errors import InputError
-from enn_finetune.models.backbone import Backbone, BertBackbone, Inputs
+from enn_finetune.models.backbone import Backbone, BertBackbone, Inputs, Pairs
 from enn_finetune.models.bert import BertConfig, Pooling
 from enn_finetune.models.card import Card, readme
 from enn_finetune.models.heads import make_head
@@ -49,6 +49,8 @@ class HeadFile:
     task: str
     dtype: str  # compute type
     param_dtype: str  # of the encoder
+    layers: tuple[PositiveInt, ...] | None = None  # whose states are pooled; none for the last
+    pairs: Pairs = "joint"  # how the two texts of a row are read, see `BertBackbone`
 
 
 class Loaded(NamedTuple):
@@ -61,6 +63,7 @@ class Loaded(NamedTuple):
     text: str  # the column of the text
     pair: str | None  # the column of the second text, if any
     task: str
+    pairs: Pairs  # "difference": the two texts of a row are two examples, see `BertBackbone`
 
 
 class Classifier(nnx.Module):
@@ -101,7 +104,8 @@ class Classifier(nnx.Module):
           card: what README.md says.
 
         Raises:
-          ValueError: the backbone is no encoder, or the labels are not C distinct names.
+          ValueError: the backbone is no encoder, or takes differences of texts of which there is
+            one a row; the labels are not C distinct names.
           InputError: no tokenizer files there, or something else under the folder's name.
         """
         backbone = self.backbone
@@ -110,6 +114,8 @@ class Classifier(nnx.Module):
                 f"save_pretrained: found the backbone {type(backbone).__name__}; save "
                 "Classifier(encoder, head) with the encoder that computed the features"
             )
+        if backbone.pairs == "difference" and pair is None:
+            raise ValueError("pair: found none, but the encoder takes the difference of two texts")
         if len(set(labels)) != self.head.classes or len(labels) != self.head.classes:
             raise ValueError(
                 f"labels: found {list(labels)}, expected {self.head.classes} distinct names, one a "
@@ -134,9 +140,19 @@ class Classifier(nnx.Module):
             task=card.task,
             dtype=jnp.dtype(backbone.bert.dtype).name,
             param_dtype=str(backbone.bert.word[...].dtype),
+            layers=backbone.layers,
+            pairs=backbone.pairs,
         )
         kind = str(described.head["kind"])
-        about = readme(card, head=kind, labels=described.labels, pooling=described.pooling)
+        about = readme(
+            card,
+            head=kind,
+            labels=described.labels,
+            pooling=described.pooling,
+            layers=backbone.layers,
+            depth=len(backbone.bert.layers),
+            pairs="" if pair is None else described.pairs,
+        )
         with files.atomic_folder(folder, replace=HEAD) as temporary:
             files.save_arrays(temporary / WEIGHTS, export_bert(backbone.bert), {"format": "pt"})
             files.save_arrays(
@@ -175,6 +191,7 @@ def load_classifier(folder: files.PathLike, *, dtype: str | None = None) -> Load
         text=head.text,
         pair=head.pair,
         task=head.task,
+        pairs=head.pairs,
     )
 
 
@@ -200,6 +217,11 @@ def _read_head(folder: Path) -> HeadFile:
 
 
 def _read(folder: Path, described: HeadFile, dtype: str | None) -> Classifier:
+    if described.pairs == "difference" and described.pair is None:
+        raise InputError(
+            f"{folder / HEAD}: pairs: found 'difference', but pair names no second column; save "
+            "the classifier again"
+        )
     bert = load_bert(
         folder,
         dtype=jnp.dtype(dtype or described.dtype),
@@ -219,7 +241,11 @@ def _read(folder: Path, described: HeadFile, dtype: str | None) -> Classifier:
     arrays, _ = files.load_arrays(path)
     graph, weights, rest = nnx.split(head, NOT_RANDOM, ...)  # type: ignore[misc]
     weights = files.unflatten_like(weights, arrays, str(path))
-    return Classifier(BertBackbone(bert, described.pooling), nnx.merge(graph, weights, rest))
+    try:
+        backbone = BertBackbone(bert, described.pooling, described.layers, described.pairs)
+    except ValueError as error:
+        raise InputError(f"{folder / HEAD}: {error}; save the classifier again") from error
+    return Classifier(backbone, nnx.merge(graph, weights, rest))
 
 
 def _bert_config(config: BertConfig, labels: Sequence[str]) -> dict[str, object]:

@@ -4,6 +4,7 @@ import difflib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
@@ -11,6 +12,10 @@ from jax import Array
 from enn_finetune.models.epinet import Epinet
 from enn_finetune.models.laplace import INDEX_DIM
 from enn_finetune.models.linear_epinet import LinearEpinet, ShapedLinear, blank_fit
+from enn_finetune.models.members import Members
+from enn_finetune.models.plain_linear import PlainLinear, blank_plain_fit
+from enn_finetune.models.shaped_features import pool_shapes
+from enn_finetune.models.solvers import SOLVERS
 from enn_finetune.types import Head
 
 
@@ -50,12 +55,51 @@ class LinearHead(nnx.Module):
         return jnp.broadcast_to(logits[None], (z.shape[0], *logits.shape))
 
 
-def _linear_epinet(features: int, classes: int, *, index_dim: int = INDEX_DIM) -> LinearEpinet:
-    return LinearEpinet(blank_fit(features, classes, index_dim))
+def _linear_epinet(
+    features: int, classes: int, *, index_dim: int = INDEX_DIM, views: int = 1
+) -> LinearEpinet:
+    return LinearEpinet(blank_fit(features, classes, index_dim, views=views))
 
 
-def _shaped_linear(features: int, classes: int) -> ShapedLinear:
-    return ShapedLinear(blank_fit(features, classes))
+def _shaped_linear(features: int, classes: int, *, views: int = 1) -> ShapedLinear:
+    return ShapedLinear(blank_fit(features, classes, views=views))
+
+
+def _plain_linear(features: int, classes: int, *, views: int = 1) -> PlainLinear:
+    return PlainLinear(blank_plain_fit(features, classes, views=views))
+
+
+def _members(
+    features: int, classes: int, *, members: int, together: int = 1, views: int = 1
+) -> Members:
+    shaped = blank_fit(features, classes, 1, views=views)
+    weights = jnp.zeros((members, *shaped.coefficients.shape))
+    return Members(shaped, weights, together=together)
+
+
+def _mc_dropout(features: int, classes: int, *, views: int = 1) -> Head:
+    return _blank("mc_dropout", features, classes, views)
+
+
+def _gp(features: int, classes: int, *, views: int = 1) -> Head:
+    return _blank("gp", features, classes, views)
+
+
+def _mlp_epinet(features: int, classes: int, *, views: int = 1) -> Head:
+    return _blank("mlp_epinet", features, classes, views)
+
+
+def _blank(name: str, features: int, classes: int, views: int) -> Head:
+    """The head of a fit of nothing, all zeros: its shapes are those a fit to one row would have."""
+    solving = SOLVERS[name]
+
+    def fit(row: Array, target: Array, key: Array) -> object:
+        return solving.fit(row, target, jnp.ones(1), pool_shapes(row, views=views), key=key)
+
+    shapes = jax.eval_shape(
+        fit, jnp.zeros((1, features)), jnp.zeros((1, classes)), jax.random.key(0)
+    )
+    return solving.make(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes))
 
 
 HEADS: Mapping[str, Callable[..., Head]] = {
@@ -63,6 +107,11 @@ HEADS: Mapping[str, Callable[..., Head]] = {
     "epinet": Epinet,
     "shaped_linear": _shaped_linear,
     "linear_epinet": _linear_epinet,
+    "plain_linear": _plain_linear,
+    "members": _members,
+    "mc_dropout": _mc_dropout,
+    "gp": _gp,
+    "mlp_epinet": _mlp_epinet,
 }
 
 

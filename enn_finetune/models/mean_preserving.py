@@ -5,11 +5,12 @@ likelihood. For each row this solves, for l,
 
     E_z softmax(l + sum_d z_d g_d) = softmax(wanted),   z ~ N(0, I)
 
-by Newton steps with a diagonal slope, from MacKay's probit approximation (1992, Neural
-Computation 4:720): l = wanted sqrt(1 + pi v / 8), v the variance of a logit difference. The
-expectation is a fixed quadrature, so that l depends on the row alone and an index stays one
-function of x. For C = 2 it is Gauss-Hermite in the one logit difference. For more classes it is
-points +-sqrt(dim z) q, q the columns of two orthonormal frames: covariance exact, odd moments nil.
+by Newton steps from MacKay's probit approximation (1992, Neural Computation 4:720):
+l = wanted sqrt(1 + pi v / 8), v the variance of a logit difference. The expectation is a fixed
+quadrature, so that l depends on the row alone and an index stays one function of x. For C = 2 it is
+Gauss-Hermite in the one logit difference. For more classes the slope is taken as diagonal, and the
+points are +-sqrt(dim z) q, q the columns of two orthonormal frames: covariance exact, odd moments
+nil.
 """
 
 import jax
@@ -18,7 +19,7 @@ import numpy as np
 from jax import Array
 
 STEPS = 4
-_HERMITE_NODES, _HERMITE_WEIGHTS = np.polynomial.hermite_e.hermegauss(32)
+_HERMITE_NODES, _HERMITE_WEIGHTS = np.polynomial.hermite_e.hermegauss(20)
 _TINY = 1e-30
 
 
@@ -32,10 +33,15 @@ def mean_preserving_logits(wanted: Array, spread: Array) -> Array:
     classes = wanted.shape[1]
     if classes < 2:
         return wanted
+    if classes == 2:
+        difference = spread[..., 1] - spread[..., 0]
+        scale = jnp.sqrt(jnp.sum(difference**2, axis=1))
+        half = 0.5 * mean_preserving_difference(wanted[:, 1] - wanted[:, 0], scale)
+        return jnp.stack([-half, half], axis=-1)
     target = jax.nn.log_softmax(wanted, axis=-1)
     variance = jnp.sum(jnp.var(spread, axis=-1), axis=1) * 2 * classes / (classes - 1)
     start = _centred(wanted) * jnp.sqrt(1 + jnp.pi / 8 * variance)[:, None]
-    points, log_weights = _binary_points(spread) if classes == 2 else _frame_points(spread)
+    points, log_weights = _frame_points(spread)
 
     def newton(_: Array | int, logits: Array) -> Array:
         log_probs = jax.nn.log_softmax(logits[:, None] + points, axis=-1)  # (N, J, C)
@@ -55,14 +61,29 @@ def _centred(logits: Array) -> Array:
     return logits - jnp.mean(logits, axis=-1, keepdims=True)
 
 
-def _binary_points(spread: Array) -> tuple[Array, Array]:
-    """Gauss-Hermite in the logit difference: (N, J, 2) and log weights (J,)."""
-    difference = spread[..., 1] - spread[..., 0]
-    scale = jnp.sqrt(jnp.sum(difference**2, axis=1))  # (N,)
-    nodes = jnp.asarray(_HERMITE_NODES, spread.dtype)
-    half = 0.5 * scale[:, None] * nodes[None]
-    weights = _HERMITE_WEIGHTS / _HERMITE_WEIGHTS.sum()
-    return jnp.stack([-half, half], axis=-1), jnp.asarray(np.log(weights), spread.dtype)
+def mean_preserving_difference(wanted: Array, scale: Array) -> Array:
+    """Logits l (N,) with E_t sigmoid(l + scale t) = sigmoid(wanted), t ~ N(0, 1), both (N,).
+
+    It is solved for the rarer class, whose log-probability keeps its digits.
+    """
+    nodes = jnp.asarray(_HERMITE_NODES, wanted.dtype)
+    weights = jnp.asarray(np.log(_HERMITE_WEIGHTS / _HERMITE_WEIGHTS.sum()), wanted.dtype)
+    target = -jnp.abs(wanted)
+    start = target * jnp.sqrt(1 + jnp.pi / 8 * scale**2)
+
+    def newton(_: Array | int, logits: Array) -> Array:
+        log_probs = jax.nn.log_sigmoid(logits[:, None] + scale[:, None] * nodes[None])
+        weighted = log_probs + weights[None]
+        mean = jnp.minimum(jax.nn.logsumexp(weighted, axis=1), -1e-6)
+        # d log(q / (1 - q)) / d l = E[p (1 - p)] / (q (1 - q)): 1 without spread, then less.
+        probs = jnp.exp(log_probs)
+        flat = jnp.exp(mean) * -jnp.expm1(mean)
+        curvature = jnp.sum(jnp.exp(weighted) * (1 - probs), axis=1)
+        slope = jnp.where(flat > 1e-12, curvature / jnp.maximum(flat, _TINY), 1)
+        found = mean - jnp.log(-jnp.expm1(mean))
+        return logits + (target - found) / jnp.clip(slope, 0.2, 1)
+
+    return jnp.sign(wanted) * -jax.lax.fori_loop(0, STEPS - 1, newton, start)
 
 
 def _frame_points(spread: Array) -> tuple[Array, Array]:

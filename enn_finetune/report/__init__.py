@@ -2,7 +2,7 @@
 
 from enn_finetune.report.curves import MissingMatplotlibError, draw_curves
 from enn_finetune.report.page import Bought, Provenance, Section, write_page
-from enn_finetune.report.table import table
+from enn_finetune.report.table import summary_table, table
 from enn_finetune.report.words import Verdict, headline, verdicts
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Verdict",
     "draw_curves",
     "headline",
+    "summary_table",
     "table",
     "verdicts",
     "write_page",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from enn_finetune.files import atomic_write
+from enn_finetune.report.looks import Look, looks
 from enn_finetune.report.words import direction, metric_name
 from enn_finetune.savings import CurveJson, Summary
 
@@ -15,10 +16,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, told apart with every common colour blindness; lighter ones on dark.
-LIGHT = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#B8860B", "#56B4E9", "#7A5195")
-DARK = ("#5CB8F2", "#FF8F4D", "#2FCC9C", "#EDA4CB", "#F0C04A", "#A9DBFF", "#B79BD6")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LOG_SPAN = 50.0  # a label axis that spans more than this is logarithmic
 LABEL_GAP = 0.06  # of the axes' height, between names at the ends of curves
 
@@ -30,21 +27,9 @@ class Theme(NamedTuple):
     muted: str
     grid: str
     paper: str
-    baseline: str
-    own: str
-    arms: tuple[str, ...]
 
 
-LIGHT_THEME = Theme("#1c2430", "#5b6675", "#e3e7ec", "#ffffff", "#4a4f57", "#8a919c", LIGHT)
-DARK_THEME = Theme("#e8ecf1", "#a3adba", "#313a46", "#171c23", "#d5dae1", "#98a1ad", DARK)
-
-
-class Style(NamedTuple):
-    """How one arm is drawn, everywhere alike."""
-
-    colour: str
-    marker: str
-    dash: str
+THEME = Theme("#1c2430", "#5b6675", "#e3e7ec", "#ffffff")
 
 
 class MissingMatplotlibError(ImportError):
@@ -60,20 +45,8 @@ def draw_curves(summary: Summary, path: str | os.PathLike[str]) -> None:
     metrics = panels(summary)
     figure = _figure(6.6 * len(metrics), 4.8)
     for index, metric in enumerate(metrics):
-        _panel(figure.add_subplot(1, len(metrics), index + 1), summary, metric, LIGHT_THEME)
-    atomic_write(Path(path), _png(figure, LIGHT_THEME))
-
-
-def panel_png(summary: Summary, metric: str, *, dark: bool = False) -> bytes:
-    """One panel as PNG, in light or dark colours.
-
-    Raises:
-      MissingMatplotlibError: matplotlib is not installed.
-    """
-    theme = DARK_THEME if dark else LIGHT_THEME
-    figure = _figure(6.6, 4.4)
-    _panel(figure.add_subplot(1, 1, 1), summary, metric, theme)
-    return _png(figure, theme)
+        _panel(figure.add_subplot(1, len(metrics), index + 1), summary, metric, THEME)
+    atomic_write(Path(path), _png(figure, THEME))
 
 
 def panels(summary: Summary) -> list[str]:
@@ -82,23 +55,6 @@ def panels(summary: Summary) -> list[str]:
     if all("nll" in arm["curves"] for arm in summary["arms"].values()) and "nll" not in metrics:
         metrics.append("nll")
     return metrics
-
-
-def styles(summary: Summary, *, dark: bool = False) -> dict[str, Style]:
-    """Each arm's colour, marker and dash: greys for random selection, colours for the others."""
-    theme = DARK_THEME if dark else LIGHT_THEME
-    found, count = {}, 0
-    for name, arm in summary["arms"].items():
-        if arm["role"] == "baseline":
-            found[name] = Style(theme.baseline, "", "--")
-        elif arm["role"] == "own":
-            found[name] = Style(theme.own, "", ":")
-        else:
-            dash = ("-", "-.")[count // len(theme.arms) % 2]
-            index = count % len(theme.arms)
-            found[name] = Style(theme.arms[index], MARKERS[index], dash)
-            count += 1
-    return found
 
 
 def _figure(width: float, height: float) -> "Figure":
@@ -122,25 +78,25 @@ def _png(figure: "Figure", theme: Theme) -> bytes:
 
 def _panel(axes: "Axes", summary: Summary, metric: str, theme: Theme) -> None:
     curves = {name: arm["curves"][metric] for name, arm in summary["arms"].items()}
-    looks = styles(summary, dark=theme is DARK_THEME)
+    found = looks(summary)
     for name, curve in curves.items():
-        _draw(axes, curve, looks[name], front=summary["arms"][name]["role"] == "prioritised")
+        _draw(axes, curve, found[name], front=summary["arms"][name]["role"] == "prioritised")
     _furnish(axes, curves, metric, summary, theme)
     if metric == summary["metric"]:
-        _draw_target(axes, summary, looks, theme)
-    _name_ends(axes, curves, looks)
+        _draw_target(axes, summary, found, theme)
+    _name_ends(axes, curves, found)
 
 
-def _draw(axes: "Axes", curve: CurveJson, look: Style, *, front: bool) -> None:
+def _draw(axes: "Axes", curve: CurveJson, look: Look, *, front: bool) -> None:
     order = 4 if front else 3
     if curve["low"] is not None and curve["high"] is not None:
         axes.fill_between(
-            curve["labels"], curve["low"], curve["high"], color=look.colour, alpha=0.14, lw=0
+            curve["labels"], curve["low"], curve["high"], color=look.light, alpha=0.14, lw=0
         )
     axes.plot(
         curve["labels"],
         curve["mean"],
-        color=look.colour,
+        color=look.light,
         ls=look.dash,
         lw=2.2 if front else 2.0,
         marker=look.marker or None,
@@ -181,7 +137,7 @@ def _furnish(
     axes.margins(x=0.01)
 
 
-def _draw_target(axes: "Axes", summary: Summary, looks: dict[str, Style], theme: Theme) -> None:
+def _draw_target(axes: "Axes", summary: Summary, styles: dict[str, Look], theme: Theme) -> None:
     target = summary["target"]
     axes.axhline(target, color=theme.muted, lw=1.1, ls=(0, (1, 2)), zorder=2)
     axes.annotate(
@@ -198,14 +154,14 @@ def _draw_target(axes: "Axes", summary: Summary, looks: dict[str, Style], theme:
         labels = arm["labels_to_target"]
         if labels is None or arm["role"] == "baseline":
             continue
-        axes.plot([labels, labels], [floor, target], color=looks[name].colour, lw=1, ls=":")
+        axes.plot([labels, labels], [floor, target], color=styles[name].light, lw=1, ls=":")
         axes.plot(
-            labels, target, "o", ms=7, mfc=theme.paper, mec=looks[name].colour, mew=2, zorder=6
+            labels, target, "o", ms=7, mfc=theme.paper, mec=styles[name].light, mew=2, zorder=6
         )
     axes.set_ylim(bottom=floor)
 
 
-def _name_ends(axes: "Axes", curves: dict[str, CurveJson], looks: dict[str, Style]) -> None:
+def _name_ends(axes: "Axes", curves: dict[str, CurveJson], styles: dict[str, Look]) -> None:
     """Write each arm's name at the end of its curve, pushed apart where they would overlap."""
     bottom, top = axes.get_ylim()
     ends = {name: (curve["mean"][-1] - bottom) / (top - bottom) for name, curve in curves.items()}
@@ -213,7 +169,7 @@ def _name_ends(axes: "Axes", curves: dict[str, CurveJson], looks: dict[str, Styl
         axes.plot(
             [1.005, 1.04],
             [end, place],
-            color=looks[name].colour,
+            color=styles[name].light,
             lw=1.0,
             transform=axes.transAxes,
             clip_on=False,
@@ -224,7 +180,7 @@ def _name_ends(axes: "Axes", curves: dict[str, CurveJson], looks: dict[str, Styl
             name,
             transform=axes.transAxes,
             va="center",
-            color=looks[name].colour,
+            color=styles[name].light,
             fontsize=10,
             fontweight="bold",
         )

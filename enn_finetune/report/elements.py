@@ -10,9 +10,17 @@ UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def element(tag: str, *children: Child, **attributes: str) -> Element:
-    """An element with these children; `class_` becomes `class`, empty attributes are left out."""
+    """An element with these children; empty attributes are left out.
+
+    `class_` becomes `class`, and `text_anchor` `text-anchor`.
+    """
     made = Element(
-        tag, {name.rstrip("_"): clean(value) for name, value in attributes.items() if value}
+        tag,
+        {
+            name.rstrip("_").replace("_", "-"): clean(value)
+            for name, value in attributes.items()
+            if value
+        },
     )
     for child in children:
         if isinstance(child, Element):

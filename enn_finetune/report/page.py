@@ -4,16 +4,17 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 from xml.etree.ElementTree import Element
 
 from enn_finetune.files import atomic_write
-from enn_finetune.report import blocks
-from enn_finetune.report.elements import Child, Row, document, element, grid
+from enn_finetune.report import blocks, tables
+from enn_finetune.report.elements import Child, document, element
+from enn_finetune.report.looks import FEW
+from enn_finetune.report.overview import Overseen, overview
 from enn_finetune.report.style import CSS
-from enn_finetune.report.words import BADGES, metric_name, outcome
+from enn_finetune.report.words import metric_name
 from enn_finetune.savings import Summary
-
-SHORT_HASH = 16
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,7 @@ class Provenance:
     more: Mapping[str, str] = field(default_factory=dict)  # such as backbone, versions, machine
 
 
-@dataclass(frozen=True)
-class Bought:
+class Bought(NamedTuple):
     """A training row as it was bought: its text, and the label that was read."""
 
     text: str
@@ -47,12 +47,11 @@ class Section:
     # arm -> class -> labels bought of it, over all seeds; other keys, such as "pool", may join
     balance: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     examples: Mapping[str, Sequence[Bought]] = field(default_factory=dict)  # arm -> first rows
+    others: Sequence[Summary] = ()  # on further splits, shown beside the first
 
 
 def write_page(path: str | os.PathLike[str], title: str, sections: Sequence[Section]) -> None:
     """Write one HTML file of any number of tasks, atomically; it needs no other file or host.
-
-    Where matplotlib is missing the page says so in the place of the curves.
 
     Raises:
       ValueError: there is no section.
@@ -60,39 +59,19 @@ def write_page(path: str | os.PathLike[str], title: str, sections: Sequence[Sect
     if not sections:
         raise ValueError("a report needs at least one task's summary, found none")
     parts: list[Child] = [element("h1", title)]
-    if len(sections) > 1:
-        parts.append(_overview(sections))
-    for index, section in enumerate(sections):
-        parts += _section(section, f"task-{index + 1}")
+    anchors = [f"task-{number}" for number in range(1, len(sections) + 1)]
+    if len(sections) > 1 or len(sections[0].summary["arms"]) > FEW:
+        parts += overview(
+            [
+                Overseen(section.task, anchor, (section.summary, *section.others))
+                for section, anchor in zip(sections, anchors, strict=True)
+            ]
+        )
+    for section, anchor in zip(sections, anchors, strict=True):
+        parts += _section(section, anchor)
     parts += _method(sections[0].summary)
     body = element("body", element("main", *parts))
     atomic_write(Path(path), document(title, CSS, body))
-
-
-def _overview(sections: Sequence[Section]) -> Element:
-    """Every arm of every task in one table, losses included."""
-    rows: list[Row] = []
-    for index, section in enumerate(sections):
-        for name, arm in section.summary["arms"].items():
-            if arm["role"] == "baseline":
-                continue
-            tone = outcome(arm["system_ratio"])
-            alone = arm["acquisition_ratio"] if arm["role"] == "prioritised" else None
-            rows.append(
-                [
-                    element("a", section.task, href=f"#task-{index + 1}"),
-                    element("td", name, class_="text nowrap"),
-                    blocks.ratio_cell(arm["system_ratio"]),
-                    blocks.ratio_cell(alone),
-                    element("td", BADGES[tone], class_=f"tone {tone} nowrap"),
-                    f"{arm['losses_to_random']} of {arm['seeds']}",
-                ]
-            )
-    header: Row = ["task", element("th", "arm", class_="text")]
-    header += ["system ratio", "acquisition alone", "outcome", "seeds lost"]
-    return grid(
-        header, rows, "Labels random selection needs / labels the arm needs, with 95 % intervals."
-    )
 
 
 def _section(section: Section, anchor: str) -> list[Child]:
@@ -100,23 +79,50 @@ def _section(section: Section, anchor: str) -> list[Child]:
     parts: list[Child] = [element("h2", section.task, id=anchor), _subtitle(section)]
     if section.description:
         parts.append(element("p", section.description))
-    parts += [blocks.verdict(summary), blocks.curves(summary)]
-    parts += [element("h3", "Labels to reach the target"), blocks.savings_table(summary)]
-    parts += [
-        element("h3", "Labels random selection needs to match each arm"),
-        blocks.matching_table(summary),
-    ]
-    parts += [element("h3", "Seed by seed"), blocks.seeds_table(summary)]
-    calibration = blocks.calibration_table(summary)
-    if calibration is not None:
-        parts += [element("h3", "Calibration at the full budget"), calibration]
+    parts += [blocks.verdict(summary), blocks.curves(summary, *blocks.drawn(summary)[0])]
+    for found in (summary, *section.others):
+        on = f", {found['split']} split" if section.others else ""
+        parts += [element("h3", f"Labels to reach the target{on}"), blocks.savings_table(found)]
+    for found in (summary, *section.others):
+        on = f", {found['split']} split" if section.others else ""
+        title = f"Labels random selection needs to match each arm{on}"
+        table = blocks.matching_table(found)
+        if found is summary:
+            parts += [element("h3", title), table]
+        else:
+            parts.append(blocks.details(title, table))
+    parts += _backing(summary)
+    for other in section.others:
+        inner = [blocks.curves(other, *blocks.drawn(other)[0]), *_backing(other)]
+        parts.append(blocks.details(f"Curves and all else on the {other['split']} split", *inner))
     if section.balance:
-        parts += [element("h3", "What was bought"), _balance(section.balance)]
+        table = tables.balance_table(section.balance)
+        parts.append(blocks.details("What was bought: class balance", table))
     if section.examples:
-        parts += [element("h3", "The first rows bought"), _examples(section.examples)]
-    parts += [element("h3", "How the reading of a noisy curve matters")]
-    parts += [blocks.criterion_table(summary)]
+        lists = tables.examples_lists(section.examples)
+        parts.append(blocks.details("The first rows bought by each rule", lists))
+    costs = tables.costs_table(summary)
+    if costs is not None:
+        parts.append(blocks.details("Seconds and FLOPs of scoring and training", costs))
+    parts.append(
+        blocks.details("How the reading of a noisy curve matters", tables.criterion_table(summary))
+    )
     parts += [element("h3", "What was run"), _provenance(section)]
+    return parts
+
+
+def _backing(summary: Summary) -> list[Child]:
+    """Wins and losses by seed, calibration, and the curves of the other metrics."""
+    parts: list[Child] = [
+        blocks.details("Wins and losses, seed by seed", tables.seeds_table(summary))
+    ]
+    calibration = tables.calibration_table(summary)
+    if calibration is not None:
+        title = "Calibration, joint calibration and other metrics at the full budget"
+        parts.append(blocks.details(title, calibration))
+    for metric in blocks.drawn(summary)[1]:
+        title = f"Curves of the {metric_name(metric)}"
+        parts.append(blocks.details(title, blocks.curves(summary, metric)))
     return parts
 
 
@@ -129,46 +135,6 @@ def _subtitle(section: Section) -> Element:
         f"{seeds} paired seed{'s' if seeds > 1 else ''}, up to {summary['budget']:,.0f} labels",
         class_="muted",
     )
-
-
-def _balance(balance: Mapping[str, Mapping[str, float]]) -> Element:
-    """Share of each class among the labels each arm bought, the commonest class first."""
-    totals = {arm: sum(counts.values()) or 1.0 for arm, counts in balance.items()}
-    classes = list(dict.fromkeys(name for counts in balance.values() for name in counts))
-    first = next(iter(balance.values()))
-    classes.sort(key=lambda name: -first.get(name, 0))
-    shares = {
-        arm: {k: n / totals[arm] for k, n in counts.items()} for arm, counts in balance.items()
-    }
-    most = max(share for found in shares.values() for share in found.values()) or 1.0
-    rows: list[Row] = [
-        [name, *(_share(shares[arm].get(name, 0.0), most) for arm in balance)] for name in classes
-    ]
-    return grid(["class", *balance], rows, "Share of each class among the labels bought.")
-
-
-def _share(share: float, most: float) -> Element:
-    return element(
-        "td", f"{100 * share:.1f} %", class_="share", style=f"--share:{100 * share / most:.0f}%"
-    )
-
-
-def _examples(examples: Mapping[str, Sequence[Bought]]) -> Element:
-    lists = [
-        element(
-            "div",
-            element("h4", arm),
-            element(
-                "ol",
-                *(
-                    element("li", row.text, " ", element("span", row.label, class_="label"))
-                    for row in rows
-                ),
-            ),
-        )
-        for arm, rows in examples.items()
-    ]
-    return element("div", *lists, class_="examples")
 
 
 def _provenance(section: Section) -> Element:
@@ -186,6 +152,7 @@ def _provenance(section: Section) -> Element:
         "data": source.data,
         "wall time": f"{source.wall_seconds:,.0f} s",
     }
+    facts = {name: value for name, value in facts.items() if value}
     code = {"command", "config", "commit", "data"}
     parts: list[Child] = []
     for name, value in facts.items():
@@ -210,6 +177,11 @@ def _method(summary: Summary) -> list[Child]:
         "System ratio": "labels the baseline needs for the target / labels the arm needs.",
         "Acquisition alone": "the same against random selection with the arm's own head, at the "
         "score which that reaches at its full budget.",
+        "Matching": "at a label count of the arm: the labels with which random selection has the "
+        "arm's score there, over that count.",
+        "Area gained": "the mean of the curve over the labels that both arms cover, less that of "
+        "the other arm on the same seed. The mean over tasks weighs them alike; its interval "
+        "(Welch and Satterthwaite's) is of the seeds' noise on these tasks.",
         "95 % interval of a ratio": f"paired bootstrap over seeds, {resamples} resamples. Each "
         "draws seeds with replacement, the same for both arms, and computes the target and both "
         "label counts anew. A resample that does not reach the target counts as 0 at the lower "
@@ -221,6 +193,9 @@ def _method(summary: Summary) -> list[Child]:
         "Bands": "mean over seeds and its 95 % t-interval.",
         "NLL, Brier, ECE": "negative log-likelihood in nats a row, squared error summed over the "
         "classes, expected calibration error in 15 equal bins; of the mean prediction.",
+        "Joint NLL": "of several rows at once, an average over the head's indices of the product "
+        "of their probabilities: dyadic (two rows, ten draws with repetition), ten near "
+        "neighbours, ten rows drawn at random.",
     }
     parts: list[Child] = [element("h2", "How it was measured")]
     entries: list[Child] = []

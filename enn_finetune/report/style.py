@@ -10,7 +10,7 @@ CSS = """
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", sans-serif; }
-main { max-width: 68rem; margin: 0 auto; padding: 2.2rem 1.2rem 4rem; }
+main { max-width: 78rem; margin: 0 auto; padding: 2.2rem 1.2rem 4rem; }
 a { color: inherit; }
 h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .3rem; letter-spacing: -.01em; }
 h2 { font-size: 1.35rem; margin: 3rem 0 .2rem; padding-top: 1.2rem;
@@ -33,12 +33,36 @@ p { margin: .4rem 0 .8rem; max-width: 48rem; }
 .tone { color: var(--tone); font-weight: 600; }
 .curves { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(26rem, 100%), 1fr));
   gap: 1rem; margin: 1rem 0 0; }
-.curves img { width: 100%; height: auto; display: block; }
+.chart { width: 100%; max-width: 46rem; height: auto; display: block; }
+.chart text { font: 11px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
+.chart .heading { font-size: 13px; font-weight: 600; fill: var(--ink); }
+.chart .tick { fill: var(--muted); }
+.chart .grid { stroke: var(--line); stroke-width: 1; }
+.chart .target { stroke: var(--muted); stroke-width: 1.2; stroke-dasharray: 1 3; }
+.arm { --c: var(--light); }
+.arm .line { fill: none; stroke: var(--c); stroke-width: 2; stroke-linejoin: round; }
+.arm .band { fill: var(--c); opacity: .11; }
+.arm .ring { fill: var(--paper); stroke: var(--c); stroke-width: 2; }
+.arm .lead { stroke: var(--c); fill: none; opacity: .6; }
+.arm .name { fill: var(--c); font-weight: 600; }
+.chart:hover .arm { opacity: .3; } .chart .arm:hover { opacity: 1; }
+.arm:hover .line { stroke-width: 3.2; } .arm:hover .band { opacity: .3; }
+details { border-top: 1px solid var(--line); padding: .45rem 0; }
+details + h3 { margin-top: 2.6rem; }
+summary { cursor: pointer; font-weight: 600; }
+.tally p { margin: .25rem 0; max-width: none; }
+.heat td { border-left: 3px solid var(--paper); background:
+  color-mix(in srgb, var(--tone, transparent) var(--heat, 0%), transparent); }
+.heat th, .heat td { padding: .34rem .5rem; }
+.heat .ratio { font-weight: 600; }
+.heat td .small { font-size: .78rem; line-height: 1.35; }
+td .muted { font-size: .8rem; }
+.heat td .small.tone, .heat td .small .tone { color: var(--tone); }
 figure { margin: 0; break-inside: avoid; }
 .scroll { overflow-x: auto; margin: .6rem 0; }
 table { border-collapse: collapse; width: 100%; font-size: .92rem;
   font-variant-numeric: tabular-nums; }
-caption { text-align: left; caption-side: bottom; padding: .5rem 0 0; }
+caption { text-align: left; caption-side: bottom; max-width: 76rem; padding: .5rem 0 0; }
 th, td { padding: .42rem .7rem; text-align: right; border-bottom: 1px solid var(--line);
   vertical-align: top; }
 th { font-weight: 600; }
@@ -51,7 +75,8 @@ td.share { background: linear-gradient(to right, var(--bar) var(--share), transp
   no-repeat; }
 .swatch { display: inline-block; width: .75em; height: .75em; border-radius: 50%;
   margin-right: .5em; background: var(--light); }
-@media (prefers-color-scheme: dark) { .swatch { background: var(--dark); } }
+@media (prefers-color-scheme: dark) { .swatch { background: var(--dark); }
+  .arm { --c: var(--dark); } }
 .notes { border: 1px solid var(--unsettled); border-radius: 4px; padding: .6rem 1rem .6rem 2rem;
   margin: 1rem 0; font-size: .93rem; }
 .examples { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(19rem, 100%), 1fr));

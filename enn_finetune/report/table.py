@@ -1,5 +1,9 @@
 """The figures of a summary as a table for the terminal."""
 
+from collections.abc import Mapping
+from typing import cast
+
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -11,7 +15,7 @@ from enn_finetune.report.words import (
     outcome,
     ratio_text,
 )
-from enn_finetune.savings import RatioJson, Summary
+from enn_finetune.savings import ArmJson, RatioJson, Summary
 
 COLOURS = {"fewer": "green", "more": "red", "unsettled": "yellow"}
 
@@ -31,7 +35,8 @@ def table(summary: Summary, title: str | None = None) -> Table:
         caption_justify="left",
     )
     for column in ("arm", name, "labels to target", "system ratio", "acquisition alone", "lost"):
-        result.add_column(column, justify="left" if column == "arm" else "right")
+        first = column == "arm"
+        result.add_column(column, justify="left" if first else "right", no_wrap=first)
     for arm_name, arm in summary["arms"].items():
         baseline = arm["role"] == "baseline"
         of = f"of {arm['seeds']}"
@@ -44,6 +49,56 @@ def table(summary: Summary, title: str | None = None) -> Table:
             DASH if baseline else f"{arm['losses_to_random']} / {arm['losses_final']} {of}",
         )
     return result
+
+
+COLUMNS = 4  # tasks in one table: what 100 characters hold
+
+
+def summary_table(summary: Mapping[str, object]) -> Group:
+    """Every arm on every task, from what `command.run` returns: system ratio / acquisition alone.
+
+    Tables of a few tasks each, one under the other, in the colours of the outcomes.
+    """
+    tasks = cast(Mapping[str, Mapping[str, ArmJson]], summary["tasks"])
+    studies = cast(Mapping[str, Mapping[str, object]], summary["studies"])
+    names = list(tasks)
+    parts = [names[start : start + COLUMNS] for start in range(0, len(names), COLUMNS)]
+    made = [_tasks({name: tasks[name] for name in part}, studies) for part in parts]
+    made[-1].caption = (
+        "labels random selection needs for its score at the full budget / labels the arm needs: "
+        "system (random with the baseline's head) / acquisition alone (random with the same head)\n"
+        "green: fewer labels, red: lost, yellow: not settled; <: target not reached"
+    )
+    return Group(*made)
+
+
+def _tasks(
+    tasks: Mapping[str, Mapping[str, ArmJson]], studies: Mapping[str, Mapping[str, object]]
+) -> Table:
+    result = Table(caption_justify="left")
+    result.add_column("arm", no_wrap=True)
+    for task in tasks:
+        found = studies[task]
+        target, budget = cast(float, found["target"]), cast(float, found["budget"])
+        name = metric_name(str(found["metric"]))
+        result.add_column(f"{task}\n{name} {target:.3f} of {budget:,.0f} labels", justify="right")
+    for arm in dict.fromkeys(arm for arms in tasks.values() for arm in arms):
+        cells = [_both(arms.get(arm)) for arms in tasks.values()]
+        result.add_row(Text(arm), *cells)
+    return result
+
+
+def _both(arm: ArmJson | None) -> Text:
+    if arm is None:
+        return Text(DASH)
+    if arm["role"] == "baseline":
+        return Text("1 (baseline)", style="dim")
+    system, alone = arm["system_ratio"], arm["acquisition_ratio"]
+    text = Text(ratio_text(system), style=COLOURS[outcome(system)])
+    if arm["role"] == "prioritised" and alone is not None:
+        text.append(" / ", style="default")
+        text.append(ratio_text(alone), style=COLOURS[outcome(alone)])
+    return text
 
 
 def _ratio(ratio: RatioJson | None) -> Text:

@@ -15,6 +15,9 @@ NAMES = {
     "nll": "NLL",
     "brier": "Brier score",
     "ece": "ECE",
+    "joint_nll_dyadic": "joint NLL, dyadic",
+    "joint_nll_near": "joint NLL, near neighbours",
+    "joint_nll_random": "joint NLL, random rows",
 }
 Outcome = Literal["fewer", "more", "unsettled"]
 BADGES = {"fewer": "fewer labels", "more": "lost to random", "unsettled": "not settled"}
@@ -85,9 +88,34 @@ def outcome(ratio: RatioJson) -> Outcome:
     return "more" if high is not None and high < 1 else "unsettled"
 
 
+def match_outcome(ratio: RatioJson) -> Outcome:
+    """The same for a ratio at a fixed label count, where it may be known as a bound only.
+
+    A reference that never scores as much, or that scores more from its first evaluation on, bounds
+    the ratio at some label counts by 1 itself: settled where the whole interval is such bounds.
+    """
+    low, high = ratio["ci95"] or (None, None)
+    more_than, less_than = ratio["more_than"], ratio["less_than"]
+    if low is not None and (low > 1 or (more_than is not None and 1 <= more_than <= low)):
+        return "fewer"
+    if high is not None and (high < 1 or (less_than is not None and high <= less_than <= 1)):
+        return "more"
+    return "unsettled"
+
+
+def amount(value: float) -> str:
+    """A cost: three significant figures, in powers of ten where it is large."""
+    return f"{value:,.3g}" if value < 1e6 else f"{value:.2e}".replace("e+", "e")
+
+
+def points_text(ends: list[float]) -> str:
+    """An interval of points of score."""
+    return f"{100 * ends[0]:+.1f} to {100 * ends[1]:+.1f}"
+
+
 def verdicts(summary: Summary) -> list[Verdict]:
     """One verdict for every prioritised arm in the records' order, then for the head alone."""
-    roles = ("prioritised", "own")
+    roles = ("prioritised", "own", "head")
     return [
         _verdict(name, arm, summary)
         for role in roles
@@ -135,7 +163,7 @@ def _detail(arm: ArmJson, summary: Summary) -> str:
         f"curve, on {arm['losses_final']} of {arm['seeds']} at the full budget."
     )
     reference, alone = arm["acquisition_reference"], arm["acquisition_ratio"]
-    if arm["role"] == "own":
+    if arm["role"] in ("own", "head"):
         return f"This is the head alone, with random selection. {lost}"
     if reference is None or alone is None or reference == summary["baseline"]:
         return lost
@@ -143,6 +171,23 @@ def _detail(arm: ArmJson, summary: Summary) -> str:
         f"Acquisition alone, against {reference}: {ratio_text(alone)} "
         f"({interval_text(alone['ci95'])}). {lost}"
     )
+
+
+def tally(found: list[Verdict], summary: Summary) -> list[tuple[Outcome, str, list[str]]]:
+    """The arms' names by outcome, each outcome in words."""
+    alone = [name for name, arm in summary["arms"].items() if arm["role"] != "prioritised"]
+    names = {
+        one.arm: f"{one.arm} (the head alone)" if one.arm in alone else one.arm for one in found
+    }
+    titles: dict[Outcome, str] = {
+        "fewer": "Needed fewer labels",
+        "more": "Lost to random selection",
+        "unsettled": "Not settled",
+    }
+    return [
+        (kind, title, [names[one.arm] for one in found if one.outcome == kind])
+        for kind, title in titles.items()
+    ]
 
 
 def headline(summary: Summary) -> str:

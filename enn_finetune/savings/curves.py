@@ -1,7 +1,7 @@
 """Records to learning curves: one curve an arm and seed, and the seeds of an arm side by side."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -45,7 +45,7 @@ def lower_is_better(metric: str) -> bool:
 
 
 def arm_of(record: Record) -> str:
-    """The arm a record belongs to: its key `arm`, else "HEAD / RULE".
+    """The arm a record belongs to: its key `arm`, else "HEAD/RULE".
 
     Raises:
       ValueError: the record has neither.
@@ -53,23 +53,28 @@ def arm_of(record: Record) -> str:
     if "arm" in record:
         return record["arm"]
     if "head" in record and "rule" in record:
-        return f"{record['head']} / {record['rule']}"
+        return f"{record['head']}/{record['rule']}"
     raise ValueError(
         f"a record at step {record.get('step')} names no arm: it needs the key 'arm', or 'head' "
         f"and 'rule'; it has {sorted(record)}"
     )
 
 
-def read_curves(records: Iterable[Record], metric: str, split: str = "test") -> list[Curve]:
-    """One curve for each arm (in order of first appearance) and seed (increasing).
+Evaluations = dict[tuple[str, int], dict[int, Record]]
+"""By arm and seed, then by label count."""
+
+
+def collate(records: Iterable[Record], split: str = "test") -> Evaluations:
+    """One evaluation for each arm (in order of first appearance), seed and label count (both
+    increasing).
 
     Where an arm and seed were evaluated twice at the same number of labels (a resumed run, or an
     online one that trained on for nothing), the later step counts, then the later record.
 
     Raises:
-      ValueError: no record of this split, a record without the metric, a score that is not finite.
+      ValueError: no record of this split, or a record without an arm.
     """
-    found: dict[tuple[str, int], dict[int, tuple[int, float]]] = {}
+    found: Evaluations = {}
     arms: dict[str, int] = {}
     splits = set()
     for record in records:
@@ -78,21 +83,37 @@ def read_curves(records: Iterable[Record], metric: str, split: str = "test") -> 
             continue
         arm, seed, count = arm_of(record), record.get("seed", 0), record["labels_bought"]
         arms.setdefault(arm, len(arms))
-        score = _score(record, metric, f"arm {arm!r}, seed {seed}, {count} labels")
         at = found.setdefault((arm, seed), {})
-        if count not in at or record["step"] >= at[count][0]:
-            at[count] = (record["step"], score)
+        if count not in at or record["step"] >= at[count]["step"]:
+            at[count] = record
     if not found:
         raise ValueError(f"no record of split {split!r}; the splits found are {sorted(splits)}")
-    return [
-        Curve(
-            arm,
-            seed,
-            np.array(sorted(at), float),
-            np.array([at[count][1] for count in sorted(at)]),
-        )
-        for (arm, seed), at in sorted(found.items(), key=lambda item: (arms[item[0][0]], item[0]))
+    return {
+        key: dict(sorted(at.items()))
+        for key, at in sorted(found.items(), key=lambda item: (arms[item[0][0]], item[0]))
+    }
+
+
+def read_curves(records: Iterable[Record], metric: str, split: str = "test") -> list[Curve]:
+    """One curve for each arm (in order of first appearance) and seed (increasing); see `collate`.
+
+    Raises:
+      ValueError: no record of this split, a record without the metric, a score that is not finite.
+    """
+    return [curve_of(arm, seed, at, metric) for (arm, seed), at in collate(records, split).items()]
+
+
+def curve_of(arm: str, seed: int, evaluations: Mapping[int, Record], metric: str) -> Curve:
+    """The curve of one metric.
+
+    Raises:
+      ValueError: a record without the metric, or a score that is not finite.
+    """
+    scores = [
+        _score(record, metric, f"arm {arm!r}, seed {seed}, {count} labels")
+        for count, record in evaluations.items()
     ]
+    return Curve(arm, seed, np.array(list(evaluations), float), np.array(scores))
 
 
 def _score(record: Record, metric: str, where: str) -> float:

@@ -1,5 +1,6 @@
 """Labels to reach a score, and the saving ratio with its bootstrap interval."""
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -17,7 +18,8 @@ class Ratio(NamedTuple):
 
     value: float | None  # None where the score was not reached: see the two bounds
     ci95: tuple[float | None, float | None] | None  # an end is None where it is open; None: 1 seed
-    less_than: float | None  # the bound where the divisor did not reach the score
+    less_than: float | None  # the bound where the divisor did not reach the score, or where the
+    # dividend was above it from its first evaluation on
     more_than: float | None  # the bound where the dividend did not reach it
     unreached: float  # share of bootstrap resamples in which either did not
 
@@ -39,6 +41,13 @@ class Match(NamedTuple):
     score: float
     reference_labels: float | None  # None: the reference never scores as much
     ratio: Ratio  # reference_labels / labels
+
+
+class Comparison(NamedTuple):
+    """An arm against its reference: at the reference's last score, and at fixed label counts."""
+
+    saving: Saving
+    matches: tuple[Match, ...]
 
 
 def labels_to_reach(
@@ -88,52 +97,87 @@ def labels_to_reach(
     return np.where(over.any(-1), crossing, np.inf)
 
 
-def saving(arm: Stack, reference: Stack, resamples: int = RESAMPLES) -> Saving:
-    """Labels to reach the reference's full-budget score, and the ratio with its 95 % interval.
+def compare(
+    arm: Stack, reference: Stack, counts: Sequence[float] = (), resamples: int = RESAMPLES
+) -> Comparison:
+    """Labels to reach the reference's full-budget score, labels the reference needs for the arm's
+    scores at these label counts, and the ratios of both kinds with 95 % intervals.
 
-    Both label counts come from the mean curve over seeds. The interval is a paired percentile
+    All label counts come from the mean curve over seeds. The interval is a paired percentile
     bootstrap over seeds (Efron and Tibshirani 1993, chapter 13): each resample draws S seeds with
     replacement, the same for both arms, averages both curves over them, and computes the target
     and both label counts anew. The percentiles are those of the expanded interval (`tail_share`).
     A resample in which the arm does not reach the target enters the lower end as a ratio of 0 and
     the upper end as its bound, reference labels / the arm's last label count, so censoring can
     only widen the interval. The lower end is open (None) where it falls among such resamples.
+    A resample in which the reference does not reach the arm's score enters the other way round;
+    one in which it is above that score from its first evaluation on bounds the ratio from above.
 
     Args:
       arm: curves of S seeds, larger scores better.
       reference: curves of the same seeds in the same order.
+      counts: label counts of the arm to match scores at.
       resamples: how many bootstrap resamples.
 
     Raises:
       ValueError: the two do not have the same seeds.
     """
     weights = _resampling(arm, reference, resamples)
-    curve = weights @ reference.scores
-    target = curve[:, -1]
-    need = labels_to_reach(reference.labels, curve, target)
-    took = labels_to_reach(arm.labels, weights @ arm.scores, target)
+    own, other = weights @ arm.scores, weights @ reference.scores  # (1 + resamples, G)
+    return Comparison(
+        _saving(arm, reference, own, other), _matches(arm, reference, own, other, counts)
+    )
+
+
+def saving(arm: Stack, reference: Stack, resamples: int = RESAMPLES) -> Saving:
+    """Labels to reach the reference's full-budget score, and the ratio; see `compare`."""
+    return compare(arm, reference, (), resamples).saving
+
+
+def match(arm: Stack, reference: Stack, labels: float, resamples: int = RESAMPLES) -> Match:
+    """Labels the reference needs to score what the arm scores with `labels`; see `compare`."""
+    return compare(arm, reference, (labels,), resamples).matches[0]
+
+
+def _saving(arm: Stack, reference: Stack, own: np.ndarray, other: np.ndarray) -> Saving:
+    target = other[:, -1]
+    need = labels_to_reach(reference.labels, other, target)
+    took = labels_to_reach(arm.labels, own, target)
     last = float(arm.labels[-1])
     ratio = _ratio(need, took, most=last, seeds=len(arm.seeds))
     return Saving(float(target[0]), float(need[0]), _finite(took[0]), last, ratio)
 
 
-def match(arm: Stack, reference: Stack, labels: float, resamples: int = RESAMPLES) -> Match:
-    """Labels the reference needs to score what the arm scores with `labels`, bootstrapped alike.
-
-    The reference's first evaluation bounds the ratio from below: a score it has from the start
-    counts as reached there.
-    """
-    weights = _resampling(arm, reference, resamples)
-    own = weights @ arm.scores
-    score = np.array([np.interp(labels, arm.labels, row) for row in own])
-    need = labels_to_reach(reference.labels, weights @ reference.scores, score)
-    ratio = _ratio(
-        need,
-        np.full_like(need, labels),
-        most=float(reference.labels[-1]),
-        seeds=len(arm.seeds),
+def _matches(
+    arm: Stack, reference: Stack, own: np.ndarray, other: np.ndarray, counts: Sequence[float]
+) -> tuple[Match, ...]:
+    if not counts:
+        return ()
+    scores = _at(arm.labels, own, np.asarray(counts, float))  # (B, 1 + resamples)
+    needs = labels_to_reach(reference.labels, other, scores)
+    early = scores < other[:, 0] - TOLERANCE  # reached before the first evaluation
+    most = float(reference.labels[-1])
+    return tuple(
+        Match(
+            labels=float(count),
+            score=float(score[0]),
+            reference_labels=_finite(need[0]),
+            ratio=_ratio(
+                need, np.full_like(need, count), most=most, seeds=len(arm.seeds), early=before
+            ),
+        )
+        for count, score, need, before in zip(counts, scores, needs, early, strict=True)
     )
-    return Match(labels, float(score[0]), _finite(need[0]), ratio)
+
+
+def _at(labels: np.ndarray, scores: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Scores (B, R) of curves (R, G) at label counts (B,), linear, the end's beyond the end."""
+    right = np.clip(np.searchsorted(labels, counts), 1, max(len(labels) - 1, 1))
+    right = np.minimum(right, len(labels) - 1)
+    left = np.maximum(right - 1, 0)
+    span = np.where(right > left, labels[right] - labels[left], 1.0)
+    share = np.clip((counts - labels[left]) / span, 0.0, 1.0)
+    return (scores[:, left] * (1 - share) + scores[:, right] * share).T
 
 
 def tail_share(seeds: int) -> float:
@@ -164,24 +208,32 @@ def _resampling(arm: Stack, reference: Stack, resamples: int) -> np.ndarray:
     return np.concatenate([np.ones((1, count)), counts]) / count
 
 
-def _ratio(need: np.ndarray, took: np.ndarray, most: float, seeds: int) -> Ratio:
+def _ratio(
+    need: np.ndarray,
+    took: np.ndarray,
+    most: float,
+    seeds: int,
+    early: np.ndarray | None = None,
+) -> Ratio:
     """Ratio need / took, point estimate first and resamples after it; `most` stands in for an inf.
 
-    No labels at all count as one, so that a zero-shot start has a finite ratio.
+    Where `early`, `need` is a bound from above. No labels at all count as one, so that a zero-shot
+    start has a finite ratio.
     """
     need, took = np.maximum(need, 1), np.maximum(took, 1)
     no_need, no_took = np.isinf(need), np.isinf(took)
+    at_most = no_took if early is None else no_took | early
     bound = np.where(no_need, most, need) / np.where(no_took, most, took)
-    low = np.where(no_took, 0.0, bound)
+    low = np.where(at_most, 0.0, bound)
     high = np.where(no_need, np.inf, bound)
     cut = int(tail_share(seeds) * len(low[1:])) if seeds > 1 else 0
-    reached = not (no_need[0] or no_took[0])
+    reached = not (no_need[0] or at_most[0])
     return Ratio(
         value=float(bound[0]) if reached else None,
         ci95=(_lower(low[1:], cut), _finite(np.sort(high[1:])[-1 - cut])) if seeds > 1 else None,
-        less_than=float(bound[0]) if no_took[0] else None,
+        less_than=float(bound[0]) if at_most[0] else None,
         more_than=float(bound[0]) if no_need[0] else None,
-        unreached=float(np.mean((no_need | no_took)[1:])) if len(need) > 1 else float(not reached),
+        unreached=float(np.mean((no_need | at_most)[1:])) if len(need) > 1 else float(not reached),
     )
 
 

@@ -17,12 +17,15 @@ class RatioJson(TypedDict):
 
 
 class MatchJson(TypedDict):
-    """Labels the baseline needs to score what the arm scores with `labels`."""
+    """Labels that random selection needs to score what the arm scores with `labels`."""
 
-    labels: float
+    at: float  # the round number of labels that stands for it in tables
+    labels: float  # the evaluated label count nearest to it
     score: float
-    baseline_labels: float | None
-    ratio: RatioJson
+    baseline_labels: float | None  # null: the baseline never scores as much
+    system_ratio: RatioJson
+    same_head_labels: float | None  # the same of random selection with the arm's own head
+    acquisition_ratio: RatioJson | None
 
 
 class MeanJson(TypedDict):
@@ -56,7 +59,7 @@ class ArmJson(TypedDict):
 
     head: str
     rule: str
-    role: str  # baseline, own or prioritised
+    role: str  # baseline, own, head (another head bought for at random) or prioritised
     seeds: int
     seed_ids: list[int]
     labels_last: float
@@ -64,17 +67,20 @@ class ArmJson(TypedDict):
     score_ci95: list[float] | None
     auc: float
     auc_gain: MeanJson  # over the baseline, paired
+    acquisition_auc_gain: MeanJson | None  # over random selection with the same head, paired
     labels_to_target: float | None
     labels_to_target_by: dict[str, float | None]  # under each criterion, for comparison
     system_ratio: RatioJson
     acquisition_ratio: RatioJson | None  # null where no random arm has the same head
     acquisition_reference: str | None
     losses_to_random: int  # seeds whose area is below the baseline's
+    losses_to_same_head: int | None  # the same against random selection with the same head
     losses_final: int  # seeds whose score at the full budget is below the baseline's
     per_seed: list[SeedJson]
     matching: list[MatchJson]
     final: dict[str, MeanJson]  # every metric at the full budget
     curves: dict[str, CurveJson]
+    costs: dict[str, float]  # at the last evaluation, mean over seeds: seconds, FLOPs
 
 
 class Summary(TypedDict):
@@ -83,7 +89,7 @@ class Summary(TypedDict):
     metric: str
     split: str
     baseline: str
-    own: str
+    own: str | None
     budget: float
     target: float
     target_ci95: list[float] | None
@@ -128,11 +134,14 @@ def ratio_json(ratio: Ratio) -> RatioJson:
     )
 
 
-def match_json(found: Match, sign: float) -> MatchJson:
-    """A match, its score multiplied by `sign`."""
+def match_json(at: float, system: Match, alone: Match | None, sign: float) -> MatchJson:
+    """A match against the baseline and one against random selection with the same head."""
     return MatchJson(
-        labels=found.labels,
-        score=found.score * sign,
-        baseline_labels=found.reference_labels,
-        ratio=ratio_json(found.ratio),
+        at=at,
+        labels=system.labels,
+        score=system.score * sign,
+        baseline_labels=system.reference_labels,
+        system_ratio=ratio_json(system.ratio),
+        same_head_labels=alone.reference_labels if alone else None,
+        acquisition_ratio=ratio_json(alone.ratio) if alone else None,
     )

@@ -1,44 +1,36 @@
 """All the figures of one experiment as one JSON-able dictionary, which the report draws from."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from enn_finetune.records import Record
+from enn_finetune.savings.arms import compare_arm, costs
 from enn_finetune.savings.curves import (
     Curve,
+    Evaluations,
     Stack,
-    areas,
-    arm_of,
     at,
+    collate,
+    curve_of,
     lower_is_better,
     mean_interval,
-    read_curves,
-    select,
     stack,
     without_interrupted,
 )
-from enn_finetune.savings.reach import RESAMPLES, labels_to_reach, match, saving
-from enn_finetune.savings.schema import (
-    ArmJson,
-    SeedJson,
-    Summary,
-    curve_json,
-    ends,
-    match_json,
-    mean_json,
-    ratio_json,
-)
+from enn_finetune.savings.reach import RESAMPLES, saving
+from enn_finetune.savings.schema import ArmJson, Summary, curve_json, ends, mean_json
 
 PROTOCOL_SEEDS = 10
-MATCHED_SHARES = (0.125, 0.25, 0.5, 1.0)  # of the full budget
+DRAWN = ("nll", "joint_nll_near")
+"""Metrics whose whole curves are kept beside the score's; the others at the full budget only."""
 
 
 def summarise(
     records: Sequence[Record],
     metric: str,
     baseline: str,
-    own: str,
+    own: str | None = None,
     *,
     split: str = "test",
     resamples: int = RESAMPLES,
@@ -55,47 +47,42 @@ def summarise(
       records: lines of records.jsonl; see `Record`.
       metric: the task's score; all other metrics are reported at the full budget.
       baseline: the arm that selects at random with the best plain head.
-      own: the arm that selects at random with our head.
+      own: the arm that selects at random with our head, if there is one.
       split: which split's evaluations count.
       resamples: bootstrap resamples.
 
     Raises:
       ValueError: the baseline or own arm is not in the records, or the records are not usable.
     """
-    rows = [record for record in records if record["split"] == split]
     notes: list[str] = []
     sign = -1.0 if lower_is_better(metric) else 1.0
-    stacks = {
-        arm: found._replace(scores=sign * found.scores)
-        for arm, found in _stacks(read_curves(records, metric, split), notes).items()
-    }
+    evaluations = collate(records, split)
+    stacks = _stacks(evaluations, metric, sign, notes)
     for role, arm in (("baseline", baseline), ("own", own)):
-        if arm not in stacks:
+        if arm is not None and arm not in stacks:
             raise ValueError(f"no record of the {role} arm {arm!r}; the arms are {list(stacks)}")
-    kinds = {arm_of(row): (row.get("head", ""), row.get("rule", "")) for row in rows}
-    references = {kinds[arm][0]: arm for arm in stacks if kinds[arm][1] == kinds[own][1]}
-    references |= {kinds[baseline][0]: baseline, kinds[own][0]: own}
-    secondary = _secondary(rows, metric)
-    others = {name: _means(rows, name, split, stacks) for name in secondary}
+    kinds = _kinds(evaluations)
+    uniform = kinds[baseline][1]
+    references = {kinds[arm][0]: arm for arm in stacks if kinds[arm][1] == uniform}
+    references |= {kinds[arm][0]: arm for arm in (baseline, own) if arm is not None}
     arms: dict[str, ArmJson] = {}
     for arm, full in stacks.items():
-        shared = set(full.seeds) & set(stacks[baseline].seeds)
-        if not shared:
+        if not set(full.seeds) & set(stacks[baseline].seeds):
             notes.append(f"{arm} shares no complete seed with {baseline} and is left out.")
             continue
         reference = references.get(kinds[arm][0])
-        entry = _arm(full, stacks[baseline], stacks.get(reference or ""), sign, resamples)
+        entry = compare_arm(full, stacks[baseline], stacks.get(reference or ""), sign, resamples)
         entry["head"], entry["rule"] = kinds[arm]
-        entry["role"] = {baseline: "baseline", own: "own"}.get(arm, "prioritised")
+        entry["role"] = "head" if kinds[arm][1] == uniform else "prioritised"
+        entry["role"] = {baseline: "baseline", own: "own"}.get(arm, entry["role"])
         entry["curves"][metric] = curve_json(full, sign)
-        for name, found in others.items():
-            entry["final"][name] = mean_json(
-                mean_interval(at(found[arm], _budget(stacks, baseline)))
-            )
-            if name == "nll":
-                entry["curves"][name] = curve_json(found[arm])
+        entry["costs"] = costs(evaluations, arm, full.seeds)
+        for name, other in _others(evaluations, full, metric).items():
+            entry["final"][name] = mean_json(mean_interval(at(other, _budget(stacks, baseline))))
+            if name in DRAWN:
+                entry["curves"][name] = curve_json(other)
         arms[arm] = entry
-    notes += _doubts(stacks, baseline)
+    notes += _doubts(stacks, baseline) + _unpaired(arms, uniform)
     score = mean_interval(stacks[baseline].scores[:, -1] * sign)
     return Summary(
         metric=metric,
@@ -113,72 +100,27 @@ def summarise(
     )
 
 
-def _arm(
-    full: Stack, baseline: Stack, reference: Stack | None, sign: float, resamples: int
-) -> ArmJson:
-    """One arm against the baseline and against random selection with its own head."""
-    seeds = set(full.seeds) & set(baseline.seeds)
-    arm, base = select(full, seeds), select(baseline, seeds)
-    system = saving(arm, base, resamples)
-    own = set(arm.seeds) & set(reference.seeds) if reference else set()
-    acquisition = (
-        saving(select(arm, own), select(reference, own), resamples) if reference and own else None
-    )
-    start, end = max(arm.labels[0], base.labels[0]), min(arm.labels[-1], base.labels[-1])
-    final, area = at(arm, end), areas(arm, start, end)
-    final_gain, area_gain = final - at(base, end), area - areas(base, start, end)
-    score = mean_interval(final * sign)
-    by_criterion = {
-        "first": labels_to_reach(arm.labels, arm.scores.mean(0), system.target, "first"),
-        "sustained": labels_to_reach(arm.labels, arm.scores.mean(0), system.target),
-        "kept": labels_to_reach(arm.labels, arm.scores.mean(0), system.target, "kept"),
+def _kinds(evaluations: Evaluations) -> dict[str, tuple[str, str]]:
+    """Head and rule of each arm."""
+    return {
+        arm: (row.get("head", ""), row.get("rule", ""))
+        for (arm, _), found in evaluations.items()
+        for row in list(found.values())[:1]
     }
-    return ArmJson(
-        head="",
-        rule="",
-        role="",
-        seeds=len(seeds),
-        seed_ids=list(arm.seeds),
-        labels_last=float(arm.labels[-1]),
-        score_mean=float(score.mean),
-        score_ci95=ends(score),
-        auc=float(area.mean() * sign),
-        auc_gain=mean_json(mean_interval(area_gain)),
-        labels_to_target=system.labels,
-        labels_to_target_by={
-            name: float(value) if np.isfinite(value) else None
-            for name, value in by_criterion.items()
-        },
-        system_ratio=ratio_json(system.ratio),
-        acquisition_ratio=ratio_json(acquisition.ratio) if acquisition else None,
-        acquisition_reference=reference.arm if acquisition and reference else None,
-        losses_to_random=int((area_gain < 0).sum()),
-        losses_final=int((final_gain < 0).sum()),
-        per_seed=[
-            SeedJson(seed=seed, final=a * sign, final_gain=b, auc=c * sign, auc_gain=d)
-            for seed, a, b, c, d in zip(
-                arm.seeds,
-                final.tolist(),
-                final_gain.tolist(),
-                area.tolist(),
-                area_gain.tolist(),
-                strict=True,
-            )
-        ],
-        matching=[
-            match_json(match(arm, base, labels, resamples), sign) for labels in _budgets(arm, base)
-        ],
-        final={},
-        curves={},
-    )
 
 
-def _stacks(curves: Sequence[Curve], notes: list[str]) -> dict[str, Stack]:
-    """Each arm's complete seeds, with a note about every seed that is left out."""
+def _stacks(
+    evaluations: Evaluations, metric: str, sign: float, notes: list[str]
+) -> dict[str, Stack]:
+    """Each arm's complete seeds, larger is better; a note about every seed that is left out."""
+    curves: dict[str, list[Curve]] = {}
+    for (arm, seed), found in evaluations.items():
+        curves.setdefault(arm, []).append(curve_of(arm, seed, found, metric))
     stacks = {}
-    for arm in dict.fromkeys(curve.arm for curve in curves):
-        kept, cut = without_interrupted([curve for curve in curves if curve.arm == arm])
-        stacks[arm] = stack(kept)
+    for arm, seeds in curves.items():
+        kept, cut = without_interrupted(seeds)
+        full = stack(kept)
+        stacks[arm] = full._replace(scores=sign * full.scores)
         notes.extend(
             f"{arm}, seed {curve.seed}, stopped at {curve.labels[-1]:,.0f} labels and is left out."
             for curve in cut
@@ -186,25 +128,29 @@ def _stacks(curves: Sequence[Curve], notes: list[str]) -> dict[str, Stack]:
     return stacks
 
 
-def _secondary(rows: Iterable[Record], metric: str) -> list[str]:
-    """The metrics, other than the score, that every record has a finite value of."""
-    rows = list(rows)
-    return [
+def _others(evaluations: Evaluations, full: Stack, metric: str) -> dict[str, Stack]:
+    """The other metrics that every record of an arm's seeds has a finite value of."""
+    rows = [row for seed in full.seeds for row in evaluations[full.arm, seed].values()]
+    names = [
         name
         for name in rows[0]["metrics"]
         if name != metric and all(np.isfinite(row["metrics"].get(name, np.nan)) for row in rows)
     ]
-
-
-def _means(
-    rows: Sequence[Record], metric: str, split: str, stacks: Mapping[str, Stack]
-) -> dict[str, Stack]:
-    """Another metric's curves, of the seeds that the score's curves have."""
-    found = read_curves(rows, metric, split)
     return {
-        arm: stack([c for c in found if c.arm == arm and c.seed in full.seeds])
-        for arm, full in stacks.items()
+        name: stack([curve_of(full.arm, s, evaluations[full.arm, s], name) for s in full.seeds])
+        for name in names
     }
+
+
+def _unpaired(arms: Mapping[str, ArmJson], uniform: str) -> list[str]:
+    """A note on the arms whose head was never bought for at random."""
+    alone = [name for name, arm in arms.items() if arm["acquisition_ratio"] is None]
+    if not alone:
+        return []
+    return [
+        f"{', '.join(alone)}: acquisition alone is not known, for no arm has the same head and "
+        f"the rule {uniform}."
+    ]
 
 
 def _doubts(stacks: Mapping[str, Stack], baseline: str) -> list[str]:
@@ -233,10 +179,3 @@ def _doubts(stacks: Mapping[str, Stack], baseline: str) -> list[str]:
 
 def _budget(stacks: Mapping[str, Stack], baseline: str) -> float:
     return float(stacks[baseline].labels[-1])
-
-
-def _budgets(arm: Stack, base: Stack) -> list[float]:
-    """Label counts to match scores at: the evaluated ones nearest to shares of the budget."""
-    wanted = [share * base.labels[-1] for share in MATCHED_SHARES]
-    nearest = [float(arm.labels[np.abs(arm.labels - labels).argmin()]) for labels in wanted]
-    return [labels for labels in dict.fromkeys(nearest) if labels > arm.labels[0]]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from enn_finetune.data.inputs import FeatureRows, TokenRows
+from enn_finetune.data.inputs import FeatureRows, TokenRows, one_by_one, subset
 from enn_finetune.data.tokens import Ragged
 
 
@@ -61,6 +61,45 @@ def test_one_long_text_sets_the_length_of_all_training_batches():
 def test_no_rows_at_all():
     assert len(TokenRows.of(ragged([]), 4)) == 0
     assert list(TokenRows.of(ragged([]), 4).batches(np.arange(0))) == []
+
+
+# Two texts a row, apart
+
+
+@pytest.mark.parametrize("batch", [1, 4, 256])
+@pytest.mark.parametrize("longest", [30, 512])
+def test_both_texts_of_a_row_are_side_by_side_in_one_batch(batch, longest):
+    lengths = np.random.default_rng(3).integers(2, longest, 34)
+    lengths[6:8] = longest
+    rows = TokenRows.of(ragged(lengths), batch, apart=True)
+    assert len(rows) == 17
+    wanted = np.random.default_rng(4).permutation(17)[:11]
+    for kept, ids in ((rows, wanted), (subset(rows, wanted), np.arange(11))):
+        places = []
+        for found, inputs in kept.batches(ids):
+            assert len(found) <= 2 * batch
+            assert len(inputs.first) == 4 * batch
+            assert inputs.ids.size <= max(8 * batch, 1024)
+            for example, place in enumerate(found):
+                for half in (0, 1):
+                    text = 2 * wanted[place] + half
+                    where = inputs.owner == 2 * example + half
+                    assert inputs.ids[where].tolist() == [text + 10] * lengths[text]
+                    assert inputs.positions[where].tolist() == list(range(lengths[text]))
+                    assert where.reshape(-1)[inputs.first[2 * example + half]]
+            assert (inputs.owner[inputs.owner >= 2 * len(found)] == 4 * batch).all()
+            places += found.tolist()
+        assert sorted(places) == list(range(11))
+    taken = rows.take(wanted[:3], 5)
+    assert len(taken.first) == 10
+    texts = [2 * row + half for row in wanted[:3] for half in (0, 1)]
+    assert [seen(taken, n) for n in range(6)] == [[t + 10] * lengths[t] for t in texts]
+
+
+def test_texts_of_pairs_in_turn():
+    assert one_by_one(["a", "b"], ["x", "y"]) == ["a", "x", "b", "y"]
+    with pytest.raises(ValueError, match="found 1 texts but 2 second ones"):
+        one_by_one(["a"], ["x", "y"])
 
 
 def test_features_are_padded_to_one_shape():

@@ -157,12 +157,14 @@ def test_evidence_is_the_laplace_approximations(classes, features, nats):
     """Exact for two classes; for more, of H's class blocks, an approximation."""
     pool, x, targets, fit = fit_problem(classes, features=features)
     shapes = pool_shapes(pool)
+    prior = np.log(0.45) - 0.5 * (np.log(np.array(L2_GRID) / 0.5) / np.log(4)) ** 2
     for i, exponent in enumerate(EXPONENTS):
         rows = shaped_rows(x, shapes.mean, shape_matrix(shapes, exponent))
         for j, l2 in enumerate(L2_GRID):
             w = regression(rows, targets, jnp.ones(N), l2).coefficients
             loss, hessian = loss_and_hessian(rows, targets, w, l2)
             expected = -loss - 0.5 * np.linalg.slogdet(hessian / l2)[1]
+            expected += prior[j]
             assert float(fit.evidence[i, j]) == pytest.approx(expected, abs=nats)
 
 

@@ -13,17 +13,19 @@ from enn_finetune.data.tokens.packing import (
     place,
     shapes_needed,
 )
-from enn_finetune.data.tokens.pool import batches
-from enn_finetune.data.tokens.sequences import Ragged, tokenise
+from enn_finetune.data.tokens.pool import batches, parts_of
+from enn_finetune.data.tokens.sequences import Ragged, Tokenizer, tokenise
 
 __all__ = [
     "Layout",
     "PackShapes",
     "Ragged",
+    "Tokenizer",
     "batches",
     "efficiency",
     "layout",
     "pack",
+    "parts_of",
     "place",
     "shapes_needed",
     "tokenise",

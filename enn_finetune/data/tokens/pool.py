@@ -11,23 +11,41 @@ from enn_finetune.types import TokenBatch
 
 
 def batches(
-    ragged: Ragged, *, tokens: int = 4096, examples: int = 512, shapes: PackShapes
+    ragged: Ragged,
+    *,
+    tokens: int = 4096,
+    examples: int = 512,
+    shapes: PackShapes,
+    together: int = 1,
 ) -> Iterator[tuple[np.ndarray, TokenBatch]]:
     """Every example once, to encode a whole pool: pairs of places (n,) in it and TokenBatch.
 
     n <= N, and N is `examples` in every batch. Arrays hold at most max(tokens, L) slots, and there
     is one shape for each L in use, so at most len(lengths) shapes. Examples do not come in order:
     scatter results by their places.
+
+    `together` sequences in a row of the pool, i * together and those after it, are the parts of
+    its i-th example: they stay in one packed row, places count examples, and the TokenBatch holds
+    examples * together sequences, in the same order.
+
     Raises ValueError when an example is longer than the longest row.
     """
-    for L, bins in _pool_bins(ragged.lengths, examples, shapes):
+    for L, bins in _pool_bins(np.diff(ragged.offsets[::together]), examples, shapes):
         R = min(max(tokens // L, 1), 1 << (len(bins) - 1).bit_length())
         for group in _groups(bins, R, examples):
             members = np.asarray([i for row in group for i in row], np.int64)
-            row = np.repeat(np.arange(len(group)), [len(r) for r in group])
-            part = ragged.take(members)
+            row = np.repeat(np.arange(len(group)), [len(r) * together for r in group])
+            part = ragged.take(parts_of(members, together))
             column = part.offsets[:-1] - part.offsets[np.searchsorted(row, row)]
-            yield members, place(part, Layout((R, L), row, column), examples, shapes.pad_id)
+            yield (
+                members,
+                place(part, Layout((R, L), row, column), examples * together, shapes.pad_id),
+            )
+
+
+def parts_of(examples: np.ndarray, together: int) -> np.ndarray:
+    """Sequence numbers (n * together,) of the parts of examples (n,), in order."""
+    return (examples[:, None] * together + np.arange(together)).reshape(-1)
 
 
 def _groups(bins: list[list[int]], R: int, examples: int) -> Iterator[list[list[int]]]:

@@ -1,0 +1,183 @@
+"""From a config to studies and arms: pure, and every name checked before any work starts."""
+
+import dataclasses
+import difflib
+from collections.abc import Sequence
+from typing import Any, NamedTuple, cast
+
+from enn_finetune.acquisition import choose, pointwise
+from enn_finetune.config import BenchConfig, BenchFile, Config, ConfigError, PlainDict, build
+from enn_finetune.data import tasks
+from enn_finetune.errors import InputError
+from enn_finetune.models.solvers import SOLVERS
+
+PLAIN, KINDS = "plain", ("plain", "rare", "repeated")
+TRAINABLE = ("linear", "epinet")  # heads that gradient steps train
+NO_SPREAD = ("linear", "shaped")  # heads whose predictions do not depend on an index
+REPLAY = "replay"
+
+
+class Arm(NamedTuple):
+    """A head on what a rule buys."""
+
+    head: str
+    rule: str
+
+    def __str__(self) -> str:
+        return f"{self.head}/{self.rule}"
+
+
+class Place(NamedTuple):
+    """What a study is: the columns that all its lines in the results have."""
+
+    task: str
+    pool: str
+    backbone: str
+    tune: str
+    regime: str
+
+    def __str__(self) -> str:
+        pool = "" if self.pool == PLAIN else f":{self.pool}"
+        regime = "frozen" if self.tune == "frozen" else self.regime
+        return f"{self.task}{pool} · {self.backbone} · {regime}"
+
+
+class Study(NamedTuple):
+    """One task, encoder and regime, and what is compared there."""
+
+    place: Place
+    config: Config  # of its runs; head, rule and seed stand at their defaults
+    arms: tuple[Arm, ...]
+    seeds: range
+
+
+class Plan(NamedTuple):
+    """All that a benchmark runs, in order: what shares an encoder and a task stands together."""
+
+    bench: BenchConfig
+    studies: tuple[Study, ...]
+
+
+def plan(file: BenchFile) -> Plan:
+    """The studies of a benchmark.
+
+    Raises:
+      InputError: unknown tasks, heads or rules, each with the nearest known name; arms that a
+        regime cannot run; configs that cannot be run. All at once.
+    """
+    faults: list[str] = []
+    bench = file.bench
+    names = [_split_task(name, faults) for name in dict.fromkeys(bench.tasks)]
+    backbones = {backbone_name(entry): entry for entry in bench.backbones}
+    if len(backbones) < len(set(bench.backbones)):
+        faults.append(f"bench.backbones: two have the same last part, among {[*backbones]}")
+    for arm in (bench.baseline, bench.own):
+        _arm(arm, faults)
+    studies, order = [], [task for task, _ in names]
+    for backbone, entry in backbones.items():
+        for name in sorted(names, key=lambda name: order.index(name[0])):
+            for regime in dict.fromkeys(bench.regimes):
+                study = _study(file, name, backbone, entry, regime, faults)
+                if study is not None:
+                    studies.append(study)
+    if not studies and not faults:
+        faults.append("bench: nothing to run: every study is skipped by a table [[bench.set]]")
+    if faults:
+        found = dict.fromkeys(faults)
+        raise ConfigError("the benchmark cannot be run:\n  " + "\n  ".join(found))
+    return Plan(bench, tuple(studies))
+
+
+def backbone_name(entry: str) -> str:
+    """What records call an encoder: the last part of the first of its places."""
+    return entry.split("|", maxsplit=1)[0].strip().rstrip("/").rsplit("/", 1)[-1]
+
+
+def config_of(study: Study, arm: Arm, seed: int) -> Config:
+    """The config of one run of a trainable arm."""
+    config = study.config
+    return dataclasses.replace(
+        config,
+        seed=seed,
+        head=dataclasses.replace(config.head, kind=cast(Any, arm.head)),
+        acquisition=dataclasses.replace(config.acquisition, rule=cast(Any, arm.rule)),
+    )
+
+
+def _split_task(name: str, faults: list[str]) -> tuple[str, str]:
+    task, colon, pool = name.partition(":")
+    if colon and pool not in KINDS:
+        near = difflib.get_close_matches(pool, KINDS, n=1, cutoff=0.0)[0]
+        faults.append(f"bench.tasks: {name}: no pool {pool!r}; the nearest is {near}")
+        pool = PLAIN
+    return task, pool or PLAIN
+
+
+def _study(
+    file: BenchFile,
+    name: tuple[str, str],
+    backbone: str,
+    entry: str,
+    regime: str,
+    faults: list[str],
+) -> Study | None:
+    task, pool = name
+    full = task if pool == PLAIN else f"{task}:{pool}"
+    try:
+        bench = file.study_bench(full, regime, backbone)
+        if bench is None:
+            return None
+        keys = _keys(file.study_keys(full, regime, backbone), task, faults)
+        keys |= {
+            "task.pool": pool,
+            "task.develop": "yes" if file.bench.develop else "no",
+            "backbone.path": [part.strip() for part in entry.split("|")],
+            "backbone.tune": "frozen" if regime == "frozen" else "full",
+            "regime": "online" if regime == "online" else "pool",
+            "head.kind": "epinet",
+            "acquisition.rule": "random",
+        }
+        config = build(keys)
+    except InputError as error:
+        faults.append(f"{full} · {backbone} · {regime}: {error}")
+        return None
+    arms = tuple(dict.fromkeys(_arm(arm, faults, regime) for arm in bench.arms))
+    place = Place(config.task.name, pool, backbone, config.backbone.tune, config.regime)
+    return Study(place, config, arms, range(*bench.seeds))
+
+
+def _keys(keys: PlainDict, task: str, faults: list[str]) -> PlainDict:
+    """The keys of a study's runs, those of a custom task left out where it is another's."""
+    custom = keys.get("task.train") and task == keys.get("task.name", task)
+    if not custom:
+        mine = ("train", "test", "text", "pair", "label", "metric")
+        keys = {name: v for name, v in keys.items() if name not in {f"task.{k}" for k in mine}}
+        try:
+            task = tasks.find_task(task).name
+        except InputError as error:
+            faults.append(f"bench.tasks: {error}")
+            task = "messages"
+    return keys | {"task.name": task}
+
+
+def _arm(text: str, faults: list[str], regime: str = "frozen") -> Arm:
+    """An arm that the regime can run; a fault where it is none."""
+    head, slash, rule = text.partition("/")
+    if not slash or not rule:
+        faults.append(f"bench.arms: {text!r}: write an arm as HEAD/RULE, such as epinet/margin")
+        return Arm("linear", "random")
+    frozen = regime == "frozen"
+    heads: Sequence[str] = tuple(SOLVERS) if frozen else TRAINABLE
+    rules: Sequence[str] = ("random", *choose.NAMES) if frozen else tuple(pointwise.RULES)
+    for kind, name, known in (("head", head, heads), ("rule", rule, rules)):
+        if name in known or (kind == "rule" and name.split(":")[0] == REPLAY):
+            continue
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+        where = "" if frozen else f" under bench.regimes = {regime}"
+        faults.append(f"bench.arms: {text}: no {kind} {name!r}{where}; the nearest is {near}")
+    if head in NO_SPREAD and rule in choose.EPISTEMIC:
+        faults.append(
+            f"bench.arms: {text}: {rule} reads the spread over indices, and the head {head} has "
+            "none; use margin, entropy or least_confidence, or the head epinet"
+        )
+    return Arm(head, rule)

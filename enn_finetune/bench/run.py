@@ -1,0 +1,249 @@
+"""Run what is missing of a benchmark, cell by cell, and report on it."""
+
+import dataclasses
+import os
+import platform
+import shlex
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+
+from enn_finetune import records
+from enn_finetune.bench import cells, replay
+from enn_finetune.bench.material import Library, check_all
+from enn_finetune.bench.plan import REPLAY, Arm, Plan, Study, plan
+from enn_finetune.bench.store import Store, check, open_store
+from enn_finetune.config import BenchFile, PlainDict, PlainValue
+from enn_finetune.errors import InputError
+from enn_finetune.problem import Problem
+from enn_finetune.progress import Display
+from enn_finetune.records import Record
+from enn_finetune.session import RunStoppedError
+from enn_finetune.study import Ground
+
+CELLS = "cells"  # checkpoints of trained cells under way
+
+
+class Job(NamedTuple):
+    """What is run at once: all missing seeds of a frozen arm, or one seed of a trained one."""
+
+    study: Study
+    arm: Arm
+    seeds: tuple[int, ...]
+
+    @property
+    def weight(self) -> float:
+        """Size, to guess the time left from the time of jobs that are done."""
+        return len(self.seeds) * self.study.config.budget.labels
+
+    def __str__(self) -> str:
+        which = f"seed {self.seeds[0]}" if len(self.seeds) == 1 else f"{len(self.seeds)} seeds"
+        return f"{self.study.place} · {self.arm} · {which}"
+
+
+class Outcome(NamedTuple):
+    """What a call of `run` did."""
+
+    done: int
+    failed: tuple[str, ...]
+    complete: int  # cells with results in the folder, earlier calls' included
+
+
+class CellDisplay(Display):
+    """Scores of single evaluations are shown beside the bar only."""
+
+    def score(self, record: Record, metric: str) -> None:
+        """Nothing on a line of its own."""
+
+
+def run(
+    file: BenchFile, out: Path, *, resume: bool = False, command: str = "", quiet: bool = False
+) -> Outcome:
+    """Run every cell of a benchmark that has no complete results in the folder.
+
+    Raises:
+      InputError: names, data, encoders, budgets or lists of bought rows that cannot be used, or a
+        folder of another benchmark; nothing is run then, and nothing written.
+      RunStoppedError: a signal came; what is complete is kept.
+    """
+    wanted = plan(file)
+    lists = replay.read_lists(wanted)
+    wanted = wanted._replace(
+        studies=tuple(replay.with_replays(study, lists) for study in wanted.studies)
+    )
+    check(out, wanted, resume=resume)
+    with CellDisplay(quiet=quiet) as display:
+        library = Library(display)
+        ready = check_all(wanted, library, display.say)
+        faults = [fault for study in ready for fault in _short_lists(study, lists)]
+        if faults:
+            raise InputError("bench.replay:\n  " + "\n  ".join(faults))
+        with open_store(out, wanted, resume=resume) as store:
+            jobs = list(_jobs(ready, store, lists))
+            again = f"go on with: {command} --resume" if command else "go on with --resume"
+            try:
+                return _Runner(wanted, store, library, lists, display, command).run(jobs)
+            except (KeyboardInterrupt, RunStoppedError) as error:
+                raise RunStoppedError(
+                    f"stopped; what is complete is kept in {out}; "
+                    + again.replace("--resume --resume", "--resume")
+                ) from error
+
+
+def _short_lists(study: Study, lists: replay.Lists) -> Iterator[str]:
+    budget = study.config.budget.labels
+    for arm in lists.arms(study.place) if study.place.tune == "frozen" else ():
+        for line in lists.seeds(study.place, arm).values():
+            if line.seed in study.seeds and len(line.rows) < budget:
+                yield (
+                    f"{line.where}: has {len(line.rows)} rows, {study.place} buys {budget}; set "
+                    f"budget.labels to {len(line.rows)} or fewer"
+                )
+
+
+def _jobs(studies: tuple[Study, ...], store: Store, lists: replay.Lists) -> Iterator[Job]:
+    for study in studies:
+        frozen = study.place.tune == "frozen"
+        arms = [(arm, store.missing(study, arm)) for arm in study.arms]
+        if not frozen:  # all arms of a seed, then the next seed: what is there is always paired
+            for seed in study.seeds:
+                yield from (Job(study, arm, (seed,)) for arm, seeds in arms if seed in seeds)
+            continue
+        for arm, seeds in arms:
+            if arm.rule.startswith(REPLAY):
+                given = lists.seeds(study.place, arm)
+                chosen = tuple(seed for seed in seeds if seed in given)
+            else:
+                chosen = tuple(seeds)
+            if chosen:
+                yield Job(study, arm, chosen)
+
+
+class _Runner:
+    """The jobs of one call."""
+
+    def __init__(
+        self,
+        wanted: Plan,
+        store: Store,
+        library: Library,
+        lists: replay.Lists,
+        display: Display,
+        command: str,
+    ) -> None:
+        self._plan, self._store, self._library = wanted, store, library
+        self._lists, self._display, self._command = lists, display, command
+        self._ground: tuple[Problem, Ground] | None = None
+
+    def run(self, jobs: list[Job]) -> Outcome:
+        """All of them in order; one that fails does not stop the others."""
+        began, done, failed = time.monotonic(), 0.0, []
+        total = sum(job.weight for job in jobs)
+        self._display.say(f"{len(jobs)} jobs to run; results go to {self._store.folder}")
+        for number, job in enumerate(jobs, 1):
+            start = time.monotonic()
+            try:
+                self._job(job)
+            except Exception as error:  # whatever it is, the other cells' results count
+                failed.append(f"{job}: {type(error).__name__}: {error}")
+                self._display.say(f"FAILED {failed[-1]}")
+            done += job.weight
+            now = time.monotonic()
+            left = (now - began) / done * (total - done)
+            self._display.say(
+                f"[{number}/{len(jobs)}] {job}: {now - start:.1f} s; about {_duration(left)} left"
+            )
+        return Outcome(len(jobs) - len(failed), tuple(failed), len(self._store.done))
+
+    def _job(self, job: Job) -> None:
+        study, began = job.study, time.monotonic()
+        problem = self._library.problem(study)
+        self._store.check_data(study.place, problem.fingerprint)
+        self._describe(study, problem, 0.0)
+        self._display.begin(str(job), study.config.budget.labels)
+        folder = self._store.folder / CELLS
+        if study.place.tune == "frozen":
+            found = cells.frozen(
+                study,
+                job.arm,
+                job.seeds,
+                problem,
+                self._ground_of(problem),
+                self._lists,
+                self._display.advance,
+            )
+        else:
+            found = cells.trained(study, job.arm, job.seeds[0], problem, self._display, folder)
+        self._store.add(study.place, job.arm, job.seeds, found.records, found.bought)
+        for seed in job.seeds:
+            cells.clean(study, job.arm, seed, folder)
+        self._describe(study, problem, time.monotonic() - began)
+
+    def _ground_of(self, problem: Problem) -> Ground:
+        if self._ground is None or self._ground[0] is not problem:
+            self._ground = None
+            self._ground = (problem, Ground(problem))
+        return self._ground[1]
+
+    def _describe(self, study: Study, problem: Problem, seconds: float) -> None:
+        """Bring a study's entry of studies.json up to date."""
+        before = self._store.studies.get(study.place, {})
+        earlier, commands = before.get("seconds", 0.0), before.get("commands", [])
+        commands = [*commands, self._command] if isinstance(commands, list) else []
+        done = [cell for cell in self._store.done if cell.place == study.place]
+        arms: list[PlainValue] = [*sorted({str(cell.arm) for cell in done})]
+        seeds: list[PlainValue] = [*sorted({cell.seed for cell in done})]
+        self._store.describe(
+            study.place,
+            {
+                **entry(study, problem, self._plan),
+                "command": self._command,
+                "commands": [c for i, c in enumerate(commands) if c not in commands[:i]],
+                "seconds": round(seconds + (earlier if isinstance(earlier, float) else 0.0), 3),
+                "arms": arms,
+                "seeds": seeds,
+            },
+        )
+
+
+def entry(study: Study, problem: Problem, wanted: Plan) -> PlainDict:
+    """What studies.json says of a study, but for what has been run of it."""
+    budget = study.config.budget
+    return {
+        "metric": problem.task.metrics[0],
+        "classes": list(problem.task.classes),
+        "config_hash": study.config.hash,
+        "commit": records.commit(),
+        "data_fingerprint": problem.fingerprint,
+        "machine": machine(),
+        "budget": {"labels": budget.labels, "start": budget.start, "rounds": list(budget.rounds)},
+        "pool_rows": len(problem.pool),
+        "splits": {part.name: len(part.rows) for part in problem.evaluations},
+        "baseline": wanted.bench.baseline,
+        "own": wanted.bench.own,
+        "config": dataclasses.asdict(study.config),
+    }
+
+
+def machine() -> str:
+    """The processor, its cores and what the programs ran on; no names of hosts."""
+    device = jax.devices()[0]
+    system = f"{platform.system()} {platform.machine()}"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    kind = f"{device.platform}: {device.device_kind}"
+    return f"{system}, {cores} cores, {kind}, jax {jax.__version__}"
+
+
+def command_line(config: str, overrides: list[str], out: Path) -> str:
+    """The command that would run the same again."""
+    words = ["enn-finetune", "bench", config, *overrides, "--out", str(out)]
+    return " ".join(shlex.quote(word) for word in words)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,120 @@
+"""`enn-finetune report DIR... --out report.html`: any records to a page, figures and a document."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from enn_finetune import files
+from enn_finetune.errors import InputError
+from enn_finetune.report.figures import Figures, Json, figures_of, summary_json
+from enn_finetune.report.page import Bought, Provenance, Section, write_page
+from enn_finetune.report.results import results_document
+from enn_finetune.report.studies import read_folders
+from enn_finetune.savings import RESAMPLES
+
+EXAMPLES = 8
+SUMMARY = "summary.json"
+
+
+def run(
+    folders: Sequence[Path],
+    out: Path,
+    *,
+    results: Path | None = None,
+    baseline: str | None = None,
+    own: str | None = None,
+    title: str = "Label savings",
+    resamples: int = RESAMPLES,
+) -> Json:
+    """Write `out` (one HTML page) and summary.json beside it; with `results`, a Markdown document.
+
+    Args:
+      folders: of `bench`, `demo` or `train`; what several of them hold is merged.
+      out: the page; its folder is made.
+      results: where the Markdown document goes.
+      baseline: the arm of the system ratio's denominator, if not what the folders name.
+      own: random selection with our head, if not what the folders name.
+      title: of the page.
+      resamples: of the bootstrap.
+
+    Returns:
+      What summary.json holds; see `summary_json`.
+
+    Raises:
+      InputError: damaged or contradicting files, or an `out` whose folder holds a run's summary.
+    """
+    out = Path(out)
+    if out.is_dir():
+        raise InputError(
+            f"--out {out}: found a folder; give the name of a file, such as {out}/report.html"
+        )
+    _check_free(out.parent / SUMMARY)
+    figures = figures_of(read_folders(folders), baseline=baseline, own=own, resamples=resamples)
+    found = summary_json(figures)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    files.atomic_write(out.parent / SUMMARY, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+    write_page(out, title, [section_of(one) for one in figures])
+    if results is not None:
+        results = Path(results)
+        results.parent.mkdir(parents=True, exist_ok=True)
+        files.atomic_write(results, results_document(figures))
+    return found
+
+
+def _check_free(path: Path) -> None:
+    """Refuse to write over the summary of a run, which says what its records are of."""
+    if path.is_file() and "tasks" not in files.read_json(path):
+        raise InputError(
+            f"{path} is the summary of a run, and the report writes a file of this name; give an "
+            "--out in another folder"
+        )
+
+
+def section_of(figures: Figures) -> Section:
+    """A study's part of the page."""
+    balance, examples = bought_of(figures)
+    more = {
+        "encoder": figures.study.key.backbone,
+        "trained": figures.study.key.tune,
+        "regime": figures.study.key.regime,
+        "rows": ", ".join(f"{name} {rows:,}" for name, rows in figures.rows.items()),
+        "machine": "; ".join(figures.facts("machine")),
+    }
+    return Section(
+        task=figures.name,
+        summary=figures.main,
+        provenance=Provenance(
+            command="; ".join(figures.facts("command")),
+            config_hash=", ".join(figures.facts("config_hash")),
+            commit=", ".join(figures.facts("commit")),
+            data=", ".join(figures.facts("data_fingerprint")),
+            wall_seconds=figures.seconds,
+            more={name: value for name, value in more.items() if value},
+        ),
+        balance=balance,
+        examples=examples,
+        others=figures.summaries[1:],
+    )
+
+
+def bought_of(
+    figures: Figures,
+) -> tuple[dict[str, Mapping[str, float]], dict[str, Sequence[Bought]]]:
+    """Labels bought of each class by each arm over all seeds; its first seed's first rows."""
+    balance: dict[str, dict[str, float]] = {}
+    examples: dict[str, tuple[int, Sequence[Bought]]] = {}
+    for line in figures.study.bought:
+        arm, seed = f"{line['head']}/{line['rule']}", int(str(line["seed"]))
+        classes, rows = line.get("classes"), line.get("examples")
+        if isinstance(classes, dict):
+            counts = balance.setdefault(arm, {})
+            for name, count in classes.items():
+                counts[str(name)] = counts.get(str(name), 0.0) + float(count)
+        if isinstance(rows, list) and rows and (arm not in examples or seed < examples[arm][0]):
+            shown = [Bought(str(text), str(label)) for text, label in rows[:EXAMPLES]]
+            examples[arm] = (seed, shown)
+    known = [arm for arm in figures.main["arms"] if arm in balance or arm in examples]
+    return (
+        {arm: balance[arm] for arm in known if arm in balance},
+        {arm: examples[arm][1] for arm in known if arm in examples},
+    )

@@ -1,0 +1,126 @@
+"""Benchmarks: every fault is found before any work; cells whose encoder is trained."""
+
+from pathlib import Path
+
+import pytest
+import tiny_bench
+import tiny_runs
+
+from enn_finetune.bench import run, store
+from enn_finetune.bench.plan import plan
+from enn_finetune.bench.replay import Lists
+from enn_finetune.bench.run import _jobs
+from enn_finetune.config import load_bench
+from enn_finetune.errors import InputError
+from enn_finetune.session import Session
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return tiny_runs.write_world(tmp_path_factory.mktemp("world"))
+
+
+# Before anything runs
+
+
+def test_missing_data_is_named_before_any_work(world, tmp_path):
+    config = tiny_bench.write_config(tmp_path, world)
+    more = ("bench.tasks=letters,cola,reviews-dvd", f"task.data={tmp_path}")
+    with pytest.raises(InputError, match=r"(?s)task cola: .*task reviews-dvd: .*skip_missing"):
+        tiny_bench.run(config, tmp_path / "out", *more)
+    assert not (tmp_path / "out").exists()
+    found = tiny_bench.run(config, tmp_path / "out", *more, "bench.skip_missing=yes")
+    assert (found.failed, found.complete) == ((), 4)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["bench.tasks=mrcp"], "no task 'mrcp': the nearest is mrpc"),
+        (["bench.tasks=letters:rear"], "no pool 'rear'; the nearest is rare"),
+        (["bench.tasks=letters:rare"], "thins the second of two classes, train has 3"),
+        (["bench.arms=epinet/margni"], "no rule 'margni'; the nearest is margin"),
+        (["bench.arms=epinte/margin"], "no head 'epinte'; the nearest is epinet"),
+        (["bench.arms=epinet"], "write an arm as HEAD/RULE"),
+        (["bench.arms=linear/bald"], "bald reads the spread over indices"),
+        (
+            ["bench.regimes=pool", "bench.arms=laplace/bald"],
+            "no head 'laplace' under bench.regimes",
+        ),
+        (["bench.regimes=offline"], "bench.regimes: got 'offline'"),
+        (["bench.baseline=linear/randm"], "no rule 'randm'"),
+        (["bench.seeds=0"], "bench.seeds: got '0'; .*how many seeds"),
+        (["bench.sedes=3"], "bench.sedes: no such key; the nearest is bench.seeds"),
+        (["budget.lables=3"], "budget.lables: no such key; the nearest is budget.labels"),
+        (["budget.labels=61"], "61 is more than the 60 training rows of letters"),
+        (["head.kind=linear"], "head.kind: a benchmark chooses this itself; say it in bench.arms"),
+        (["bench.backbones=./none"], "encoder none: "),
+        (["replay=none.jsonl"], r"none\.jsonl: cannot be read"),
+    ],
+)
+def test_faults_are_found_before_any_work(world, tmp_path, overrides, message):
+    config = tiny_bench.write_config(tmp_path, world)
+    with pytest.raises(InputError, match=message):
+        tiny_bench.run(config, tmp_path / "out", *overrides)
+    assert not (tmp_path / "out").exists()
+
+
+# Trained encoders
+
+
+@pytest.mark.parametrize("regime", ["pool", "online"])
+def test_trained_cells_go_on_from_their_checkpoint(world, tmp_path, monkeypatch, regime):
+    config = tiny_bench.write_config(tmp_path, world)
+    keys = (f"bench.regimes={regime}", "bench.arms=linear/random,epinet/margin", "bench.seeds=1")
+    assert tiny_bench.run(config, tmp_path / "a", *keys) == (2, (), 2)
+    assert not list((tmp_path / "a" / "cells").iterdir())
+    records = tiny_bench.lines(tmp_path / "a", store.RECORDS)
+    assert {(r["tune"], r["regime"]) for r in records} == {("full", regime)}
+    last = records[-1]
+    assert last["labels_bought"] == 16
+    assert last["training"]["flops"] > last["scoring"]["flops"] > 0
+    saves = 2 if regime == "pool" else 5
+    with (
+        pytest.raises(tiny_bench.Crash),
+        tiny_bench.before_call(monkeypatch, Session, "evaluate", saves, tiny_bench.crash),
+    ):
+        tiny_bench.run(config, tmp_path / "b", *keys)
+    assert list((tmp_path / "b" / "cells").iterdir())
+    tiny_bench.run(config, tmp_path / "b", *keys, resume=True)
+    assert tiny_bench.left_by(tmp_path / "b") == tiny_bench.left_by(tmp_path / "a")
+
+
+def test_trained_arms_of_a_seed_stand_together(world, tmp_path):
+    config = tiny_bench.write_config(tmp_path, world)
+    file = load_bench(config, ["bench.regimes=online", "bench.arms=linear/random,epinet/margin"])
+    found = list(_jobs(plan(file).studies, store.Store(tmp_path), Lists(())))
+    assert [(str(job.arm), job.seeds) for job in found] == [
+        ("linear/random", (0,)),
+        ("epinet/margin", (0,)),
+        ("linear/random", (1,)),
+        ("epinet/margin", (1,)),
+    ]
+
+
+# The shipped benchmarks
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["quick", "standard", "full"])
+def test_every_shipped_benchmark_runs_when_shrunk(name, world, tmp_path):
+    (tmp_path / "CoLA").mkdir()
+    for file, count, seed in (("train", 200, 1), ("dev", 40, 2)):
+        rows = tiny_runs.sentences(count, seed)
+        lines = [f"s\t{int(row['label'] == 'low')}\t\t{row['text']}\n" for row in rows]
+        (tmp_path / "CoLA" / f"{file}.tsv").write_text("".join(lines))
+    small = ["bench.tasks=cola", f"task.data={tmp_path}", "bench.seeds=1", "budget.labels=16"]
+    small += ["budget.start=8", "budget.round=4", "train.batch=4", "train.min_steps=2"]
+    small += ["train.epochs=1", "evaluation.every=8", "evaluation.batch=8", "backbone.cache=none"]
+    small += [f"bench.backbones={world}/bert", "acquisition.indices=4", "backbone.max_tokens=16"]
+    file = load_bench(ROOT / "configs" / f"{name}.toml", small)
+    found = run.run(file, tmp_path / "out", quiet=True)
+    assert found.failed == ()
+    arms = sum(len(study.arms) for study in plan(file).studies)
+    assert found.complete == found.done == arms >= 14

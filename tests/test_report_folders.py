@@ -1,0 +1,131 @@
+"""Folders of records read, merged and named; whatever is damaged or contradicts is named."""
+
+import json
+from pathlib import Path
+
+import pytest
+import report_made as made
+
+from enn_finetune.errors import InputError
+from enn_finetune.report.figures import figures_of, summary_json
+from enn_finetune.report.studies import StudyKey, names, read_folders
+
+ARMS = {name: made.SPEEDS[name] for name in ("linear/random", "epinet/random", "epinet/bald")}
+FEW = {"speeds": ARMS, "seeds": range(4), "labels": (20, 50, 100, 200)}
+
+
+@pytest.fixture(scope="module")
+def records() -> list[made.Line]:
+    return made.study_records("sst2", splits=("held", "dev"), **FEW) + made.study_records(
+        "cola", **FEW
+    )
+
+
+def test_folders_are_merged_cell_by_cell(records: list[made.Line], tmp_path: Path) -> None:
+    early = made.write(tmp_path / "early", [r for r in records if int(str(r["seed"])) < 3])
+    late = made.write(tmp_path / "late", [r for r in records if int(str(r["seed"])) > 1])
+    whole = made.write(tmp_path / "whole", records)
+    sizes = {"sst2": 4 * 3 * 4 * 2, "cola": 4 * 3 * 4}  # seeds, arms, counts, splits
+    found = read_folders([early, late])
+    assert {name: len(study.records) for name, study in found.items()} == sizes
+    one, other = (
+        summary_json(figures_of(read_folders(folders), resamples=50))
+        for folders in ([early, late, early], [whole])
+    )
+    assert one == other
+
+
+def test_a_cell_that_was_interrupted_gives_way_to_the_whole_one(
+    records: list[made.Line], tmp_path: Path
+) -> None:
+    part = [r for r in records if r["rule"] != "bald" or int(str(r["labels_bought"])) < 100]
+    cut = made.write(tmp_path / "cut", part)
+    whole = made.write(tmp_path / "whole", records)
+    for folders in ([cut, whole], [whole, cut]):
+        assert sum(len(study.records) for study in read_folders(folders).values()) == len(records)
+
+
+def test_folders_that_disagree_are_both_named(records: list[made.Line], tmp_path: Path) -> None:
+    one = made.write(tmp_path / "one", records, purchases=made.bought(records))
+    other = json.loads(json.dumps(records))
+    other[7]["metrics"]["nll"] += 1e-6
+    two = made.write(tmp_path / "two", other)
+    with pytest.raises(
+        InputError, match=r"one and .*two have other records.*linear/random, seed 0"
+    ):
+        read_folders([one, two])
+    lists = made.bought(records)
+    lists[3]["rows"] = [1, 2]
+    three = made.write(tmp_path / "three", records, purchases=lists)
+    with pytest.raises(InputError, match=r"one and .*three bought other rows.*seed 3"):
+        read_folders([one, three])
+    slower = [{**row, "seconds": 99.0} for row in records]  # time alone is no disagreement
+    read_folders([one, made.write(tmp_path / "slow", slower)])
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        (b"{oops}\n", "not a line of JSON"),
+        (b"[1]\n", "a JSON list in place of an object"),
+        (
+            b'{"step": 1, "labels_bought": "9", "split": "dev", "metrics": {}}\n',
+            "labels_bought: found '9'",
+        ),
+        (b'{"step": 1, "labels_bought": 9, "split": "dev"}\n', "metrics: found None"),
+        (
+            b'{"step": 1, "labels_bought": 9, "split": "dev", "metrics": {"nll": "a"}}\n',
+            r"metrics\.nll: found 'a'",
+        ),
+    ],
+)
+def test_a_damaged_line_is_named(
+    records: list[made.Line], tmp_path: Path, line: bytes, fault: str
+) -> None:
+    path = made.write(tmp_path, records[:2]) / "records.jsonl"
+    path.write_bytes(path.read_bytes() + line)
+    with pytest.raises(InputError, match=rf"records\.jsonl, line 3: .*{fault}"):
+        read_folders([tmp_path])
+
+
+def test_a_last_line_cut_off_by_a_crash_is_left_out(
+    records: list[made.Line], tmp_path: Path
+) -> None:
+    path = made.write(tmp_path, records[:10]) / "records.jsonl"
+    path.write_bytes(path.read_bytes()[:-30])
+    assert len(next(iter(read_folders([tmp_path]).values())).records) == 9
+    packed = made.write(tmp_path / "packed", records, suffix=".gz") / "records.jsonl.gz"
+    packed.write_bytes(packed.read_bytes()[:-30])
+    with pytest.raises(InputError, match=r"records\.jsonl\.gz: cannot be unpacked"):
+        read_folders([tmp_path / "packed"])
+
+
+def test_folders_without_records(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="nowhere: no such folder"):
+        read_folders([tmp_path / "nowhere"])
+    with pytest.raises(InputError, match=r"found no records\.jsonl"):
+        read_folders([tmp_path])
+    (tmp_path / "records.jsonl").touch()
+    with pytest.raises(InputError, match="found no record;"):
+        read_folders([tmp_path])
+    with pytest.raises(InputError, match="at least one folder"):
+        read_folders([])
+
+
+def test_the_shortest_names() -> None:
+    def named(*keys: tuple[str, ...]) -> list[str]:
+        return names([StudyKey(*key) for key in keys])
+
+    assert named(("sst2", "plain", "m", "frozen", "pool")) == ["sst2"]
+    assert named(("sst2", "rare", "m"), ("sst2", "plain", "m")) == ["sst2:rare", "sst2"]
+    assert named(
+        ("sst2", "plain", "places/gte-small", "frozen", "pool"),
+        ("sst2", "plain", "l3", "full", "online"),
+        ("sst2", "plain", "l3", "full", "pool"),
+        ("cola", "plain", "l3", "full", "pool"),
+    ) == ["sst2 · gte-small", "sst2 · l3 · online", "sst2 · l3 · pool", "cola"]
+    assert named(("a", "plain", "m", "full", "pool"), ("a", "plain", "m", "full", "online")) == [
+        "a · pool",
+        "a · online",
+    ]
+    assert named(("a", "plain", "x/m"), ("a", "plain", "y/m")) == ["a · x/m", "a · y/m"]
