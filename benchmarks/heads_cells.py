@@ -80,8 +80,7 @@ def stratified(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
 def program(fit: Callable[..., Any], names: tuple[str, ...]) -> Callable[..., Any]:
     """All seeds of a cell: fit once, then score each head made of the fit."""
 
-    def scores(log_probs: Array, targets: Array, groups: Groups) -> dict[str, Array]:
-        mean = mixture(log_probs)
+    def scores(mean: Array, log_probs: Array, targets: Array, groups: Groups) -> dict[str, Array]:
         joint = joint_scores(log_probs, targets, groups)
         return {
             "accuracy": jnp.mean(jnp.argmax(mean, axis=1) == jnp.argmax(targets, axis=1)),
@@ -106,7 +105,10 @@ def program(fit: Callable[..., Any], names: tuple[str, ...]) -> Callable[..., An
                 count = INDICES.get(name, DEFAULT_INDICES) if head.epistemic else 1
                 z = head.sample_index(jax.random.fold_in(key, 1), count)
                 log_probs = jax.nn.log_softmax(head.many(features, z), axis=-1)
-                scored[name] = scores(log_probs, targets, groups)
+                # The epinet's mean over all z is known: no sampling noise is scored.
+                known = getattr(head, "mean_from_rows", None)
+                mean = known(head.rows(features)) if known else mixture(log_probs)
+                scored[name] = scores(mean, log_probs, targets, groups)
             return scored
 
         batch = 1 if jax.default_backend() == "cpu" else bought[0].shape[0]

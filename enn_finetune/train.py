@@ -20,6 +20,7 @@ from enn_finetune.config.schema import TrainConfig
 from enn_finetune.models import epinet_loss
 from enn_finetune.models.backbone import Inputs
 from enn_finetune.models.classifier import Classifier
+from enn_finetune.models.linear_epinet import LinearEpinet
 from enn_finetune.models.touched import TouchedAdam, gather, touched, touched_adam
 from enn_finetune.predictive import mixture
 from enn_finetune.types import TokenBatch
@@ -191,7 +192,11 @@ def train_step(
 
 @functools.partial(encoder_jit, static_argnames="indices")
 def mean_log_probs(parts: Parts, inputs: Inputs, key: Array, *, indices: int) -> Array:
-    """Log of the mean prediction over `indices` indices: (N, C)."""
+    """Log of the mean prediction: (N, C), over `indices` indices where it is not known exactly."""
+    classifier = merge(parts)
+    if isinstance(classifier.head, LinearEpinet):
+        rows = classifier.head.rows(classifier.backbone(inputs))
+        return classifier.head.mean_from_rows(rows)
     return mixture(_log_probs(parts, inputs, key, indices))
 
 

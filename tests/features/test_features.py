@@ -121,7 +121,7 @@ def other_sizes(bert: Path) -> None:
         {"layers": [1, 2]},
         {"dtype": "bfloat16"},
     ],
-    ids=str,
+    ids=lambda change: getattr(change, "__name__", str(change)),
 )
 def test_whatever_changes_a_number_has_another_place(bert, tmp_path, encoded, change):
     cache, texts = tmp_path / "cache", TEXTS[:SHARD]
