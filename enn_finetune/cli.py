@@ -68,6 +68,7 @@ def parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="figures, tables and one page of any results")
     report.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="written by bench")
     report.add_argument("--out", type=Path, required=True, metavar="FILE", help="such as a.html")
+    report.add_argument("--results", type=Path, metavar="FILE", help="the same tables as Markdown")
 
     score = commands.add_parser(
         "score", help="class probabilities and uncertainty of every row of a file"
@@ -177,24 +178,20 @@ def _bench(arguments: argparse.Namespace) -> int:
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    _write_report(arguments.folders, arguments.out)
+    _write_report(arguments.folders, arguments.out, arguments.results)
     return 0
 
 
-def _write_report(folders: Sequence[Path], out: Path) -> None:
-    """report.html, summary.json beside it, and a table of each task on the terminal."""
-    import json
-
+def _write_report(folders: Sequence[Path], out: Path, results: Path | None = None) -> None:
+    """The page, summary.json beside it, the Markdown if asked for, a table on the terminal."""
     from rich.console import Console
 
-    from enn_finetune.bench.table import table
+    from enn_finetune import report
     from enn_finetune.report import command
 
-    command.run(folders, out)
-    summary = json.loads((out.parent / "summary.json").read_text(encoding="utf-8"))
+    summary = command.run(folders, out, results=results)
     console = Console()
-    for task, arms in summary["tasks"].items():
-        console.print(table(task, arms))
+    console.print(report.summary_table(summary))
     console.print(f"report: {out}", highlight=False)
 
 

@@ -1,4 +1,4 @@
-"""Thresholds that maximise the expected score: against every cut by brute force, and their limits."""
+"""Thresholds that maximise the expected score, against every cut by brute force; their limits."""
 
 import numpy as np
 import pytest
