@@ -167,7 +167,10 @@ def test_a_missing_reference_is_null_with_a_note(tmp_path: Path) -> None:
     arms = {"ensemble/random": 300.0, "epinet/margin": 150.0}
     made.write(tmp_path / "in", made.study_records("sst2", **{**FEW, "speeds": arms}))
     found = quick([tmp_path / "in"], tmp_path)
-    assert found["tasks"]["sst2"]["epinet/margin"]["acquisition_ratio"] is None
+    assert found["tasks"]["sst2"]["epinet/margin"]["acquisition_ratio"] == {
+        "value": None,
+        "ci95": None,
+    }
     notes = " ".join(found["studies"]["sst2"]["notes"])
     assert "no arm linear/random; ensemble/random stands in" in notes
     assert "epinet/margin: acquisition alone is not known" in notes

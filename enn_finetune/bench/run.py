@@ -22,7 +22,7 @@ from enn_finetune.problem import Problem
 from enn_finetune.progress import Display
 from enn_finetune.records import Record
 from enn_finetune.session import RunStoppedError
-from enn_finetune.study import Ground
+from enn_finetune.study import Ground, forget_programs
 
 CELLS = "cells"  # checkpoints of trained cells under way
 
@@ -147,6 +147,8 @@ class _Runner:
             start = time.monotonic()
             try:
                 self._job(job)
+            except RunStoppedError:
+                raise
             except Exception as error:  # whatever it is, the other cells' results count
                 failed.append(f"{job}: {type(error).__name__}: {error}")
                 self._display.say(f"FAILED {failed[-1]}")
@@ -185,6 +187,7 @@ class _Runner:
     def _ground_of(self, problem: Problem) -> Ground:
         if self._ground is None or self._ground[0] is not problem:
             self._ground = None
+            forget_programs()
             self._ground = (problem, Ground(problem))
         return self._ground[1]
 
@@ -200,6 +203,8 @@ class _Runner:
             study.place,
             {
                 **entry(study, problem, self._plan),
+                "commit": _all_of(before.get("commit"), records.commit()),
+                "machine": _all_of(before.get("machine"), machine()),
                 "command": self._command,
                 "commands": [c for i, c in enumerate(commands) if c not in commands[:i]],
                 "seconds": round(seconds + (earlier if isinstance(earlier, float) else 0.0), 3),
@@ -216,9 +221,7 @@ def entry(study: Study, problem: Problem, wanted: Plan) -> PlainDict:
         "metric": problem.task.metrics[0],
         "classes": list(problem.task.classes),
         "config_hash": study.config.hash,
-        "commit": records.commit(),
         "data_fingerprint": problem.fingerprint,
-        "machine": machine(),
         "budget": {"labels": budget.labels, "start": budget.start, "rounds": list(budget.rounds)},
         "pool_rows": len(problem.pool),
         "splits": {part.name: len(part.rows) for part in problem.evaluations},
@@ -226,6 +229,13 @@ def entry(study: Study, problem: Problem, wanted: Plan) -> PlainDict:
         "own": wanted.bench.own,
         "config": dataclasses.asdict(study.config),
     }
+
+
+def _all_of(before: object, now: str) -> str:
+    """What was there in an earlier sitting, and what is now where it is another."""
+    if not isinstance(before, str) or now in before.split(", then "):
+        return before if isinstance(before, str) else now
+    return f"{before}, then {now}"
 
 
 def machine() -> str:

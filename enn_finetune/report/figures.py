@@ -153,7 +153,10 @@ MAIN = (
 
 
 def _arm(arm: ArmJson) -> Json:
-    return {name: value for name, value in arm.items() if name not in ("curves", "per_seed")}
+    kept = {name: value for name, value in arm.items() if name not in ("curves", "per_seed")}
+    if arm["acquisition_ratio"] is None:  # no arm with the same head at random
+        kept["acquisition_ratio"] = {"value": None, "ci95": None}
+    return kept
 
 
 def _splits(found: Figures, arm: str) -> Json:

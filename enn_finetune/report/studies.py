@@ -118,6 +118,12 @@ def _same_metric(study: Study, source: Line, folder: Path) -> None:
             f"{folder}: {study.key.task} is scored by {named} here and by {study.metric} in an "
             "earlier folder; report them apart"
         )
+    data = {str(e["data_fingerprint"]) for e in [*study.sources, source] if "data_fingerprint" in e}
+    if len(data) > 1:
+        raise InputError(
+            f"{folder}: {study.key.task} has other data here ({source['data_fingerprint']}) than "
+            "in an earlier folder; report them apart"
+        )
 
 
 def _content(records: Iterable[Record]) -> dict[Hashable, dict[str, float]]:

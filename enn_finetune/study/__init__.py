@@ -11,7 +11,15 @@ of one CPU core and a fit to 1,000 labels 0.2 s; a course holds at most 1.5 GB.
 """
 
 from enn_finetune.study.arms import Course, Outcome, arm, uniform_order
-from enn_finetune.study.course import run_course
+from enn_finetune.study.course import forget_programs, run_course
 from enn_finetune.study.ground import Ground
 
-__all__ = ["Course", "Ground", "Outcome", "arm", "run_course", "uniform_order"]
+__all__ = [
+    "Course",
+    "Ground",
+    "Outcome",
+    "arm",
+    "forget_programs",
+    "run_course",
+    "uniform_order",
+]

@@ -15,9 +15,16 @@ from enn_finetune.models.solvers import SOLVERS, Solver
 from enn_finetune.problem import Problem
 from enn_finetune.records import Record
 from enn_finetune.study.arms import Course, Outcome, given_orders
-from enn_finetune.study.choosing import choose_all
-from enn_finetune.study.ground import Ground
-from enn_finetune.study.heads import fit_all, predict_all, thresholds_all
+from enn_finetune.study.choosing import choose_all, choosing
+from enn_finetune.study.ground import Ground, shaping
+from enn_finetune.study.heads import (
+    averaging,
+    fit_all,
+    fitting,
+    predict_all,
+    predicting,
+    thresholds_all,
+)
 from enn_finetune.study.programs import Cost, Workers
 from enn_finetune.study.recording import Spent, scored
 
@@ -59,6 +66,17 @@ def run_course(
             if progress is not None:
                 progress(labels)
     return Outcome(run.records, run.oracles, rounds)
+
+
+def forget_programs() -> None:
+    """Give back the memory of all compiled programs: between studies, whose shapes differ.
+
+    A program on a CPU takes memory maps by the dozen, and a process may have 65,530 of them: some
+    eighty arms over seven tasks. Programs of shapes that return come back from jax's cache on disk.
+    """
+    for made in (fitting, predicting, averaging, choosing, shaping):
+        made.cache_clear()
+    jax.clear_caches()
 
 
 class _Run:
