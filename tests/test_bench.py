@@ -137,11 +137,12 @@ def test_one_failing_cell_loses_nothing_else(whole, tmp_path, monkeypatch):
     assert tiny_bench.left_by(tmp_path / "out") == tiny_bench.left_by(out)
 
 
-def test_an_interrupt_says_how_to_go_on(whole, tmp_path, monkeypatch):
+@pytest.mark.parametrize("how", [KeyboardInterrupt, RunStoppedError])  # frozen, trained cells
+def test_an_interrupt_says_how_to_go_on(whole, tmp_path, monkeypatch, how):
     config, out = whole
 
     def strike():
-        raise KeyboardInterrupt
+        raise how
 
     with (
         pytest.raises(RunStoppedError, match=r"complete is kept in .* go on with .*--resume"),

@@ -45,6 +45,16 @@ def test_a_cell_that_was_interrupted_gives_way_to_the_whole_one(
         assert sum(len(study.records) for study in read_folders(folders).values()) == len(records)
 
 
+def test_other_data_under_the_same_name_is_refused(tmp_path: Path) -> None:
+    """Two arms that were never paired must not be compared, though each stands in one folder."""
+    rows = made.study_records("sst2", **FEW)
+    for name, rule in (("one", "random"), ("two", "bald")):
+        part = [row for row in rows if row["rule"] == rule]
+        made.write(tmp_path / name, part, sources=[made.source(part, data_fingerprint=name)])
+    with pytest.raises(InputError, match=r"two: sst2 has other data here \(two\)"):
+        read_folders([tmp_path / "one", tmp_path / "two"])
+
+
 def test_folders_that_disagree_are_both_named(records: list[made.Line], tmp_path: Path) -> None:
     one = made.write(tmp_path / "one", records, purchases=made.bought(records))
     other = json.loads(json.dumps(records))
