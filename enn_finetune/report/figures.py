@@ -7,7 +7,15 @@ from typing import NamedTuple
 from enn_finetune.errors import InputError
 from enn_finetune.records import version
 from enn_finetune.report.studies import Study
-from enn_finetune.savings import RESAMPLES, ArmJson, Row, Summary, over_tasks, summarise
+from enn_finetune.savings import (
+    RESAMPLES,
+    ArmJson,
+    RatioJson,
+    Row,
+    Summary,
+    over_tasks,
+    summarise,
+)
 
 BASELINE, OWN = "linear/random", "epinet/random"
 FACTS = ("config_hash", "commit", "data_fingerprint", "command", "machine")
@@ -152,10 +160,19 @@ MAIN = (
 )
 
 
+UNKNOWN: RatioJson = {
+    "value": None,
+    "ci95": None,
+    "less_than": None,
+    "more_than": None,
+    "unreached": 0.0,
+}
+
+
 def _arm(arm: ArmJson) -> Json:
     kept = {name: value for name, value in arm.items() if name not in ("curves", "per_seed")}
     if arm["acquisition_ratio"] is None:  # no arm with the same head at random
-        kept["acquisition_ratio"] = {"value": None, "ci95": None}
+        kept["acquisition_ratio"] = UNKNOWN
     return kept
 
 

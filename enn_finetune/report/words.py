@@ -62,7 +62,9 @@ def ratio_text(ratio: RatioJson | None) -> str:
         return f"{number(ratio['value'])}x"
     if ratio["less_than"] is not None:
         return f"< {number(ratio['less_than'])}x"
-    return f"> {number(ratio['more_than'] or 0)}x"
+    if ratio["more_than"] is not None:
+        return f"> {number(ratio['more_than'])}x"
+    return DASH
 
 
 def interval_text(ci95: list[float | None] | None) -> str:
