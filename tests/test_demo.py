@@ -44,7 +44,7 @@ def test_every_arm_is_run_with_every_seed_and_reported(tmp_path, monkeypatch):
     monkeypatch.setattr(demo, "SETTINGS", {**demo.SETTINGS, **settings, "evaluation.indices": 8})
     summary = demo.run(tmp_path / "out", seeds=SEEDS)
     lines = read(tmp_path / "out" / "records.jsonl")
-    arms = {"epinet/random", "shaped/random", "epinet/margin", "epinet/bald"}
+    arms = {"epinet/random", "linear/random", "epinet/margin", "epinet/bald"}
     assert {line["arm"] for line in lines} == arms
     assert len(lines) == 2 * len(arms) * SEEDS
     assert {line["labels_bought"] for line in lines} == {40, LABELS}
