@@ -19,7 +19,9 @@ priority -> batch (labels bought from the oracle) -> train step -> metrics -> re
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -74,17 +76,68 @@ class Rule(Protocol):
         ...
 
 
+class Targets(NamedTuple):
+    """Rows that predictions should become better for: the user's own, or some of the pool."""
+
+    log_probs: Array  # (K, M, C): under the same indices as the pool's
+    features: Array  # (M, D)
+
+
 class Shown(NamedTuple):
     """What a rule is shown of the rows it may buy: predictions and features, never labels."""
 
     log_probs: Array  # (K, N, C)
     features: Array  # (N, D): the rows that the head reads
-    free: Array  # (N,) bool: not bought yet
+    free: Array  # (N,) bool: not bought yet; the others' labels are known
+    targets: Targets | None = None  # None: the pool itself is what matters
 
 
-class BatchRule(Protocol):
-    """An acquisition rule that chooses rows together, each knowing those before it."""
+Kept = TypeVar("Kept")  # a pytree of arrays, rows first
+Kept_contra = TypeVar("Kept_contra", contravariant=True)
+
+
+class Pick(Protocol[Kept_contra]):
+    """The second half of a batch rule: rows chosen together from what was kept of all of them."""
+
+    def __call__(
+        self,
+        kept: Kept_contra,
+        free: Array,
+        count: int,
+        key: Array,
+        *,
+        targets: Kept_contra | None = None,
+        axis: str | None = None,
+    ) -> Array:
+        """Row numbers (count,) int32, distinct and free, best first.
+
+        Args:
+          kept: of the rows here, leaves (n, ...).
+          free: (n,) bool.
+          count: static, at most the number of free rows (of all devices).
+          key: of the rule's randomness.
+          targets: kept of the M target rows, leaves (M, ...), the same on every device.
+          axis: mesh axis that rows are spread over; None where one device has them all.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class BatchRule(Generic[Kept]):
+    """An acquisition rule that chooses rows together, each knowing those before it.
+
+    In two halves, so that a pool larger than memory is read once: `read` says what is kept of each
+    row by itself, `pick` chooses by what was kept.
+    """
+
+    read: Callable[[Array, Array], Kept]
+    """Log-probabilities (K, n, C) and features (n, D) of any rows -> what is kept, leaves (n, ...)."""
+    pick: Pick[Kept]
+    epistemic: bool = True
+    """It reads the spread over indices: a plain head tells it nothing."""
 
     def __call__(self, shown: Shown, count: int, key: Array) -> Array:
-        """Row numbers (count,) int32, distinct and free, best first; `count` is static."""
-        ...
+        """Row numbers (count,) int32 of the rows shown, distinct and free, best first."""
+        targets = None if shown.targets is None else self.read(*shown.targets)
+        kept = self.read(shown.log_probs, shown.features)
+        return self.pick(kept, shown.free, count, key, targets=targets)

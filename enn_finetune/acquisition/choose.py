@@ -22,7 +22,12 @@ BATCH_RULES: Mapping[str, BatchRule] = MappingProxyType({"badge": badge})
 NAMES: tuple[str, ...] = (*RULES, *BATCH_RULES)
 """All rules."""
 
-EPISTEMIC = pointwise.EPISTEMIC | stochastic.EPISTEMIC | pool_wide.RULES.keys()
+EPISTEMIC = frozenset(
+    pointwise.EPISTEMIC
+    | stochastic.EPISTEMIC
+    | pool_wide.RULES.keys()
+    | {name for name, rule in BATCH_RULES.items() if rule.epistemic}
+)
 """Rules that read the spread over indices: a plain head tells them nothing."""
 
 

@@ -7,6 +7,7 @@ import pytest
 from strategies import seeded_log_probs
 
 from enn_finetune.acquisition.badge import badge, gradient_embeddings, squared_distances
+from enn_finetune.acquisition.rows import take
 from enn_finetune.types import Shown
 
 K, N, C, D = 3, 12, 4, 6
@@ -30,11 +31,11 @@ def written_out(seen: Shown) -> np.ndarray:
 def test_distances_from_the_factors_are_those_of_the_embeddings():
     seen = shown(0)
     full = written_out(seen)
-    embeddings = gradient_embeddings(seen)
+    embeddings = gradient_embeddings(seen.log_probs, seen.features)
     np.testing.assert_allclose(embeddings.norms, (full**2).sum(1), rtol=1e-5)
     for row in range(N):
         expected = ((full - full[row]) ** 2).sum(1)
-        found = squared_distances(embeddings, jnp.int32(row))
+        found = squared_distances(embeddings, take(embeddings, jnp.int32(row), None))
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 
@@ -57,9 +58,9 @@ def test_duplicates_are_at_distance_0_however_long():
         features=1e3 * jnp.tile(seen.features[:20], (2, 1)),
         log_probs=jnp.tile(seen.log_probs[:, :20], (1, 2, 1)),
     )
-    embeddings = gradient_embeddings(seen)
+    embeddings = gradient_embeddings(seen.log_probs, seen.features)
     for row in range(20):
-        distances = np.asarray(squared_distances(embeddings, jnp.int32(row)))
+        distances = np.asarray(squared_distances(embeddings, take(embeddings, jnp.int32(row), None)))
         assert distances[row] == distances[row + 20] == 0
         assert (np.delete(distances, [row, row + 20]) > 0).all()
 
