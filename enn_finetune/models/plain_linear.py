@@ -17,7 +17,7 @@ from flax import nnx
 from jax import Array, lax
 
 from enn_finetune.models.folds import held_out_loss, stratified_folds, training_weights
-from enn_finetune.models.laplace import _vertex
+from enn_finetune.models.laplace import peak
 from enn_finetune.models.linear_epinet import Fitted
 from enn_finetune.models.regressions import fit_regressions
 from enn_finetune.models.shaped_features import ShapedPool, read
@@ -90,7 +90,7 @@ def fit_plain_linear(
     with jax.default_matmul_precision("highest"):
         losses = lax.map(path, pool.readings)
         best, level = jnp.unravel_index(jnp.argmin(losses), losses.shape)
-        l2, reading = _vertex(grid, -losses[best], level), pool.readings[best]
+        l2, reading = peak(grid, -losses[best], level), pool.readings[best]
         rows = plain_rows(features, pool.mean, reading)
         fit = fit_softmax_regression(rows, targets, weights, l2)
         return PlainFit(pool.mean, reading, fit.coefficients, l2, losses)

@@ -21,10 +21,10 @@ from enn_finetune.models.laplace import (
     L2_GRID,
     PATH_TOLERANCE,
     LinearEpinetFit,
-    _log_det,
-    _posterior_draws,
-    _vertex,
     fit_linear_epinet,
+    log_det_hessian,
+    peak,
+    posterior_draws,
 )
 from enn_finetune.models.laplace_head import mirrored
 from enn_finetune.models.linear_epinet import Fitted, ShapedLinear
@@ -71,7 +71,7 @@ def fit_gp(
 
         def one(start: Array, l2: Array) -> tuple[Array, tuple[Array, Array]]:
             fit = fit_rotated(rotated, targets, weights, l2, start, tolerance=PATH_TOLERANCE)
-            log_det = _log_det(rotated, fit.coefficients, weights, l2)
+            log_det = log_det_hessian(rotated, fit.coefficients, weights, l2)
             return fit.coefficients, (fit.coefficients, -fit.objective - 0.5 * log_det)
 
         zero = jnp.zeros((rotated.rows.shape[1], targets.shape[1]), x.dtype)
@@ -81,10 +81,10 @@ def fit_gp(
     with jax.default_matmul_precision("highest"):
         coefficients, evidence = lax.map(path, lengths)
         best, level = jnp.unravel_index(jnp.argmax(evidence), evidence.shape)
-        l2 = _vertex(grid, evidence[best], level)
+        l2 = peak(grid, evidence[best], level)
         rotated = rotate(random_features(x, omega / lengths[best]), weights)
         fit = fit_rotated(rotated, targets, weights, l2, coefficients[best, level])
-        draws = _posterior_draws(
+        draws = posterior_draws(
             rotated, fit.coefficients, weights, l2, key=draw_key, index_dim=DRAWS
         )
         functions = mirrored(

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from enn_finetune.models import row_chunks
-from enn_finetune.models.laplace import L2_GRID
+from enn_finetune.models.laplace import L2_GRID, SPREAD
 from enn_finetune.models.linear_epinet import LinearEpinet, bucket, fit_linear_epinet, pool_shapes
 from enn_finetune.models.mean_preserving import mean_preserving_logits
 from enn_finetune.models.shaped_features import EXPONENTS, shape_matrix, shaped_rows
@@ -175,7 +175,7 @@ def test_draws_have_the_posteriors_covariance(n, features, classes):
     rows = shaped_rows(x, fit.mean, fit.matrix)
     _, hessian = loss_and_hessian(rows, targets, fit.coefficients, float(fit.l2))
     seen = np.kron(np.eye(features + 1), np.eye(classes) - 1 / classes)  # what softmax can see
-    expected = seen @ np.linalg.inv(hessian) @ seen
+    expected = SPREAD**2 * seen @ np.linalg.inv(hessian) @ seen
     factor = np.asarray(fit.factor, np.float64).reshape(draws, -1)
     scale = np.sqrt(np.diag(expected))
     correlations = [c / scale / scale[:, None] for c in (factor.T @ factor, expected)]
