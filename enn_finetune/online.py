@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from enn_finetune import train
+from enn_finetune import asking, train
 from enn_finetune.config import Config
 from enn_finetune.data.oracle import OracleState
 from enn_finetune.loader import LoaderState, PrioritisedLoader
@@ -106,13 +106,23 @@ def score(
     key: jax.Array,
     step: int,
 ) -> np.ndarray:
-    """Priorities (N,) of the candidate rows under the current weights and fresh indices."""
-    size = min(config.train.batch * config.acquisition.candidates, len(problem.pool))
-    found = train.priorities(
-        parts,
-        problem.pool.take(candidates, size),
-        jax.random.fold_in(key, 2**20 + step),
-        indices=config.acquisition.indices,
-        rule=config.acquisition.rule,
-    )
-    return np.asarray(found)[: len(candidates)]
+    """Priorities (N,) of the candidate rows under the current weights and fresh indices.
+
+    A rule that chooses rows together gives a step's rows their places, and the others the last one.
+    """
+    rows, rule = len(problem.pool), config.acquisition.rule
+    size = min(config.train.batch * config.acquisition.candidates, rows)
+    inputs = problem.pool.take(candidates, size)
+    key, indices = jax.random.fold_in(key, 2**20 + step), config.acquisition.indices
+    if not asking.sees_bought(rule):
+        found = train.priorities(parts, inputs, key, indices=indices, rule=rule)
+        return np.asarray(found)[: len(candidates)]
+    asked = asking.read(parts, inputs, key, indices=indices, rule=rule)
+    targets = asking.read_targets(parts, problem.targets, key, config)
+    kept = jax.tree.map(lambda leaf: leaf[: len(candidates)], asked.kept)
+    count = min(config.train.batch, len(candidates))
+    free = np.ones(len(candidates), bool)
+    picked = asking.pick(kept, free, key, targets, rule=rule, count=count)
+    places = np.zeros(len(candidates), np.float32)
+    places[np.asarray(picked)] = np.arange(count, 0, -1)
+    return places

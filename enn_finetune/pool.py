@@ -8,9 +8,12 @@ gradient steps otherwise; nothing of an earlier round's fit is carried over.
 from typing import TypedDict, cast
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from enn_finetune import train
+from enn_finetune import asking, train
+from enn_finetune.acquisition.candidates import candidate_count
+from enn_finetune.acquisition.history import History, begin, reduce, update
 from enn_finetune.config import Config
 from enn_finetune.data.oracle import OracleState
 from enn_finetune.fitting import fitter
@@ -33,8 +36,11 @@ def run(problem: Problem, config: Config, session: Session) -> tuple[Classifier,
       RunStoppedError: a signal came; the rounds that are complete are saved.
     """
     oracle, number = problem.oracle, 0
-    saved = session.restore(())
+    share = config.acquisition.candidates_share
+    history = begin(len(problem.pool)) if share < 1 else None
+    saved = session.restore(history)
     if saved is not None:
+        history = saved[0]
         oracle.restore(cast(PoolState, saved[1])["oracle"])
         number = cast(PoolState, saved[1])["round"]
     else:
@@ -43,17 +49,18 @@ def run(problem: Problem, config: Config, session: Session) -> tuple[Classifier,
     session.display.begin("buying labels", config.budget.labels)
     with session.interruptible():
         while True:
-            session.stop_if_asked((), PoolState(oracle=oracle.state(), round=number))
+            session.stop_if_asked(history, PoolState(oracle=oracle.state(), round=number))
             session.display.advance(len(oracle.bought))
             parts = fit(number)
             if number == 0 or session.due(len(oracle.bought)) or oracle.remaining == 0:
                 session.evaluate(problem, parts, number, len(oracle.bought))
             if oracle.remaining == 0:
                 break
-            oracle.buy(choose(problem, config, parts, number, session))
+            rows, history = choose(problem, config, parts, number, session, history)
+            oracle.buy(rows)
             number += 1
-            session.save((), PoolState(oracle=oracle.state(), round=number))
-    session.save((), PoolState(oracle=oracle.state(), round=number))
+            session.save(history, PoolState(oracle=oracle.state(), round=number))
+    session.save(history, PoolState(oracle=oracle.state(), round=number))
     return train.merge(parts), number
 
 
@@ -64,27 +71,55 @@ def first_rows(rows: int, config: Config) -> np.ndarray:
 
 
 def choose(
-    problem: Problem, config: Config, parts: train.Parts, number: int, session: Session
-) -> np.ndarray:
-    """The rows (n,) to buy in this round: the top of the pool that is left, ties by row number."""
-    left = np.setdiff1d(np.arange(len(problem.pool)), problem.oracle.bought)
+    problem: Problem,
+    config: Config,
+    parts: train.Parts,
+    number: int,
+    session: Session,
+    history: History | None,
+) -> tuple[np.ndarray, History | None]:
+    """The rows (n,) that the rule buys in this round, ties by row number, and what is remembered.
+
+    `history` is None where every round scores the whole pool.
+    """
+    owned = problem.oracle.owned
+    left = np.flatnonzero(~owned)
     bought = len(problem.oracle.bought)
     count = min(config.budget.after(bought) - bought, problem.oracle.remaining, len(left))
+    if count == 0:
+        return left[:0], history
     if config.acquisition.rule == "random":
         generator = np.random.Generator(
             np.random.Philox(key=config.seed, counter=[0, 0, 2, number])
         )
-        return generator.choice(left, count, replace=False)
+        return generator.choice(left, count, replace=False), history
     key = jax.random.fold_in(jax.random.key(config.seed), 2**20 + number)
-    scores = np.empty(len(left), np.float32)
-    for places, inputs in problem.pool.batches(left):
-        found = train.priorities(
-            parts,
-            inputs,
-            key,
-            indices=config.acquisition.indices,
-            rule=config.acquisition.rule,
+    rows = candidates(history, ~owned, config, count, jax.random.fold_in(key, 1))
+    free, rule = ~owned[rows], config.acquisition.rule
+    places = np.arange(len(rows)) if asking.sees_bought(rule) else np.flatnonzero(free)
+    asked = asking.read_rows(parts, problem.pool, rows, places, key, config)
+    session.display.advance(len(problem.oracle.bought), rows=len(places))
+    targets = asking.read_targets(parts, problem.targets, key, config)
+    size = min(config.budget.programmed(count), int(free.sum()))
+    picked = np.asarray(asking.pick(asked.kept, free, key, targets, rule=rule, count=size))[:count]
+    if history is not None:
+        history = update(
+            history, jnp.asarray(rows[places]), jnp.asarray(asked.scores[places]), number
         )
-        scores[places] = np.asarray(found)[: len(places)]
-        session.display.advance(len(problem.oracle.bought), rows=len(places))
-    return left[np.argsort(-scores, kind="stable")[:count]]
+    return rows[picked], history
+
+
+def candidates(
+    history: History | None, free: np.ndarray, config: Config, count: int, key: jax.Array
+) -> np.ndarray:
+    """The rows (n,) that a round scores, in order: all, or those that past scores name.
+
+    Rules that look at the rows bought are shown those in place of some, so that n leaves room.
+    """
+    rows = len(free)
+    if history is None or not (np.asarray(history.scored) >= 0).any():
+        return np.arange(rows)
+    known = asking.sees_bought(config.acquisition.rule)
+    room = count + (config.budget.labels if known else 0)
+    size = candidate_count(rows, config.acquisition.candidates_share, room, first=False)
+    return np.asarray(reduce(history, jnp.asarray(free), size, key, known=known), np.int64)

@@ -16,6 +16,7 @@ from enn_finetune.data.inputs import FeatureRows, Rows, TokenRows, subset
 from enn_finetune.data.oracle import Oracle
 from enn_finetune.data.pools import Selection, select
 from enn_finetune.data.splits import Split, fingerprint
+from enn_finetune.data.targets import at_most, find_targets
 from enn_finetune.features import TextFeatures, cache_folder
 from enn_finetune.models.backbone import Backbone, BertBackbone, Identity, Pairs, load_backbone
 from enn_finetune.models.classifier import Classifier
@@ -23,6 +24,9 @@ from enn_finetune.models.heads import make_head
 from enn_finetune.models.places import find_backbone, load_tokenizer
 from enn_finetune.progress import Display
 from enn_finetune.train import Batch
+
+TARGETS = 1000
+"""Target rows at most: of more named, as many are drawn, the same ones on every machine."""
 
 
 class Evaluation(NamedTuple):
@@ -44,6 +48,7 @@ class Problem(NamedTuple):
     folder: Path  # of the encoder and its tokenizer
     fingerprint: str  # of all rows and labels, training and evaluation
     origin: "Origin | None" = None  # None: the pool is the training split as it stands
+    targets: Rows | None = None  # (M,) rows that predictions should become better for, if named
 
     @property
     def views(self) -> int:
@@ -82,8 +87,15 @@ class Material(NamedTuple):
     """A task as read: every split whole, and which rows of them a config makes use of."""
 
     task: tasks.Task
-    splits: tuple[Split, ...]  # training first
+    splits: tuple[Split, ...]  # training first; after those of the task, a file of target rows
     selection: Selection
+    targets: np.ndarray | None = None  # (M,) places in the pool, where a filter names them
+
+    @property
+    def target_file(self) -> int | None:
+        """The place of the target rows among the splits, where they are a file."""
+        own = len(self.task.splits)
+        return own if len(self.splits) > own else None
 
 
 def read(config: Config, display: Display) -> Material:
@@ -97,7 +109,23 @@ def read(config: Config, display: Display) -> Material:
     for split in splits:
         if split.skipped:  # QQP only: known faults of the published file
             display.say(f"{split.name}: {len(split.skipped)} rows without a text are left out")
-    return choose_rows(task, splits, config)
+    return name_targets(choose_rows(task, splits, config), config)
+
+
+def name_targets(material: Material, config: Config) -> Material:
+    """Material with the rows that `acquisition.targets` names, if it names some.
+
+    Raises:
+      InputError: no such file, column or value, or no rows.
+    """
+    named = config.acquisition.targets
+    if not named:
+        return material
+    task, splits, selection, _ = material
+    found = find_targets(named, task, config.task.data, splits[0], selection.pool)
+    if isinstance(found, np.ndarray):
+        return material._replace(targets=at_most(found, TARGETS))
+    return material._replace(splits=(*splits, found.take(at_most(np.arange(len(found)), TARGETS))))
 
 
 def choose_rows(task: tasks.Task, splits: tuple[Split, ...], config: Config) -> Material:
@@ -161,11 +189,16 @@ def encode_splits(config: Config, splits: Sequence[Split], display: Display) -> 
 
 def assemble(config: Config, material: Material, encoded: Encoded) -> Problem:
     """A problem with nothing bought, from what was read and encoded."""
-    task, splits, selection = material
+    task, splits, selection, named = material
     ids = selection.pool
+    pool, targets = subset(encoded.rows[0], ids), None
+    if material.target_file is not None:
+        targets = encoded.rows[material.target_file]
+    elif named is not None:
+        targets = subset(pool, named)
     return Problem(
         task=task,
-        pool=subset(encoded.rows[0], ids),
+        pool=pool,
         oracle=Oracle(_targets(splits[0])[ids], config.budget.labels),
         evaluations=tuple(
             Evaluation(
@@ -177,8 +210,9 @@ def assemble(config: Config, material: Material, encoded: Encoded) -> Problem:
         ),
         encoder=encoded.encoder,
         folder=encoded.folder,
-        fingerprint=fingerprint(*splits),
+        fingerprint=fingerprint(*splits[: len(task.splits)]),
         origin=Origin(ids, splits[0].without_labels()),
+        targets=targets,
     )
 
 

@@ -92,6 +92,17 @@ class Shown(NamedTuple):
     targets: Targets | None = None  # None: the pool itself is what matters
 
 
+class Axis(NamedTuple):
+    """A mesh axis that rows are spread over, the last of them padding."""
+
+    name: str
+    rows: int
+    """N, of all devices: row numbers from N on are padding, which is never free."""
+
+
+Spread = Axis | str | None
+"""How rows are spread: an axis, its name where no row is padding, None for one device."""
+
 Kept = TypeVar("Kept")  # a pytree of arrays, rows first
 Kept_contra = TypeVar("Kept_contra", contravariant=True)
 
@@ -107,7 +118,7 @@ class Pick(Protocol[Kept_contra]):
         key: Array,
         *,
         targets: Kept_contra | None = None,
-        axis: str | None = None,
+        axis: Spread = None,
     ) -> Array:
         """Row numbers (count,) int32, distinct and free, best first.
 
@@ -117,7 +128,7 @@ class Pick(Protocol[Kept_contra]):
           count: static, at most the number of free rows (of all devices).
           key: of the rule's randomness.
           targets: kept of the M target rows, leaves (M, ...), the same on every device.
-          axis: mesh axis that rows are spread over; None where one device has them all.
+          axis: how rows are spread; None where one device has them all.
         """
         ...
 
@@ -131,7 +142,7 @@ class BatchRule(Generic[Kept]):
     """
 
     read: Callable[[Array, Array], Kept]
-    """Log-probabilities (K, n, C) and features (n, D) of any rows -> what is kept, leaves (n, ...)."""
+    """Log-probabilities (K, n, C) and features (n, D) of any rows -> what is kept of them."""
     pick: Pick[Kept]
     epistemic: bool = True
     """It reads the spread over indices: a plain head tells it nothing."""

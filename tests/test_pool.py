@@ -7,7 +7,7 @@ import pytest
 import tiny_runs
 from tiny_runs import REGIMES, before_call, config_of, left_by, run
 
-from enn_finetune import checkpoint, fitting, pool, train
+from enn_finetune import asking, checkpoint, fitting, pool, train
 from enn_finetune.session import RunStoppedError, Session
 
 KINDS = [
@@ -120,13 +120,16 @@ def test_the_top_of_what_is_left_is_chosen_ties_by_row(closed, tmp_path, monkeyp
     left = np.setdiff1d(np.arange(len(problem.pool)), [0, 5, 9])
     favourites = np.asarray([50, 2, 33])
 
-    def priorities(parts, inputs, key, *, indices, rule):
+    def read(parts, inputs, key, *, indices, rule):
         features = np.asarray(inputs)[:, None]
         match = (features == problem.pool.features[favourites][None]).all(axis=2)
-        return match @ np.asarray([3.0, 2.0, 1.0])
+        scores = match @ np.float32([3.0, 2.0, 1.0])
+        return asking.Asked(scores, scores)
 
-    monkeypatch.setattr(train, "priorities", priorities)
-    chosen = pool.choose(problem, config, None, 1, tiny_runs.session(config, tmp_path))
+    monkeypatch.setattr(asking, "read", read)
+    session = tiny_runs.session(config, tmp_path)
+    chosen, history = pool.choose(problem, config, None, 1, session, None)
+    assert history is None
     ties = [row for row in left if row not in favourites][:2]
     assert chosen.tolist() == [50, 2, 33, *ties]
 
@@ -140,7 +143,7 @@ def test_nothing_is_offered_twice(closed, tmp_path, rule):
     parts = fitting.fitter(problem, config)(0)
     for number in range(20):
         cost = problem.oracle.remaining
-        rows = pool.choose(problem, config, parts, number, session)
+        rows, _ = pool.choose(problem, config, parts, number, session, None)
         assert len(rows) == min(5, cost)
         assert problem.oracle.cost(rows) == len(rows)
         problem.oracle.buy(rows)
@@ -152,14 +155,14 @@ def test_nothing_is_offered_twice(closed, tmp_path, rule):
 
 def test_rounds_and_seeds_share_their_programs(closed, world, tmp_path):
     """Law 6: within a size of labels, rounds compile nothing new."""
-    programs = (fitting._solve, train.priorities, train.mean_log_probs, train.train_step)
+    programs = (fitting._solve, asking.read, asking.pick, train.mean_log_probs, train.train_step)
     for name, config in {
         "closed": closed,
         "mlp": lambda **keys: config_of(world, **REGIMES["pool, frozen, gradient"], **keys),
     }.items():
         run(config(), tmp_path / name)
         before = [program._cache_size() for program in programs]
-        run(config(seed=1, **{"budget.round": 2}), tmp_path / f"{name} again")
+        run(config(seed=1, **{"budget.start": 6}), tmp_path / f"{name} again")
         assert [program._cache_size() for program in programs] == before
 
 

@@ -1,68 +1,49 @@
 """BADGE: a batch of rows that are uncertain and unlike one another (arXiv 1906.03671)."""
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
 from enn_finetune import predictive
-from enn_finetune.acquisition.rows import argmax, gumbel, map_blocks, take, without
-from enn_finetune.types import BatchRule
-
-ROUNDING = 1e-5
-"""Squared distances below this share of the two squared norms are what float32 leaves of 0."""
+from enn_finetune.acquisition.distances import Points, points, read_in_blocks, squared_distances
+from enn_finetune.acquisition.rows import argmax, gumbel, take, without
+from enn_finetune.types import BatchRule, Spread
 
 
-class Embeddings(NamedTuple):
-    """Gradient embeddings residual (x) features, kept as factors: (N, C * D) is never built."""
-
-    residuals: Array  # (N, C) p - onehot(argmax p)
-    features: Array  # (N, D)
-    norms: Array  # (N,) squared norms of the embeddings
-
-
-def gradient_embeddings(log_probs: Array, features: Array) -> Embeddings:
+def gradient_embeddings(log_probs: Array, features: Array) -> Points:
     """Gradients of the last layer's loss at the label that the mean prediction holds for true.
 
-    Algorithm 1 of the paper, with the mean over indices as the prediction.
+    Algorithm 1 of the paper, with the mean over indices as the prediction. The factors are the
+    residuals (n, C), p - onehot(argmax p), and the features (n, D).
     """
     probs = jnp.exp(predictive.mixture(log_probs))
     residuals = probs - jax.nn.one_hot(jnp.argmax(probs, axis=-1), probs.shape[-1])
-    norms = jnp.sum(residuals**2, axis=-1) * jnp.sum(features**2, axis=-1)
-    return Embeddings(residuals, features, norms)
+    return points(residuals, features)
 
 
-def squared_distances(embeddings: Embeddings, one: Embeddings) -> Array:
-    """Squared distances (N,) of all embeddings from one: one product with the features."""
-    exact = lax.Precision.HIGHEST  # or a duplicate would be far from itself on a GPU
-
-    def block(some: Embeddings) -> Array:
-        inner = jnp.matmul(some.residuals, one.residuals, precision=exact)
-        inner *= jnp.matmul(some.features, one.features, precision=exact)
-        both = some.norms + one.norms
-        found = both - 2 * inner
-        return jnp.where(found > ROUNDING * both, found, 0)
-
-    return map_blocks(block, embeddings)
+def read_gradients(log_probs: Array, features: Array) -> Points:
+    """Gradient embeddings of any number of rows: (K, n, C) and (n, D)."""
+    return read_in_blocks(gradient_embeddings, log_probs, features)
 
 
 def pick_spread(
-    kept: Embeddings,
+    kept: Points,
     free: Array,
     count: int,
     key: Array,
     *,
-    targets: Embeddings | None = None,
-    axis: str | None = None,
+    targets: Points | None = None,
+    axis: Spread = None,
 ) -> Array:
     """Rows (count,) by k-means++ seeding on gradient embeddings, in order of choice.
 
     The first is the free row of largest norm, as in the authors' program; each other one is drawn
     with probability proportional to its squared distance from the nearest row chosen. Where no
     row is at any distance (all left are duplicates, or the head is certain of every row) the draw
-    is uniform. Time is count * N * (C + D); memory is a few arrays (N,) beside what is kept.
-    Targets change nothing.
+    is uniform. As in the paper, rows bought in earlier rounds change nothing.
+
+    Time is count * N * (C + D); memory is a few arrays (N,) beside what is kept. Targets change
+    nothing.
     """
     del targets
     first = argmax(jnp.where(free, kept.norms, -1), axis)
@@ -81,5 +62,5 @@ def pick_spread(
     return jnp.concatenate([first[None], rest])
 
 
-badge = BatchRule(gradient_embeddings, pick_spread, epistemic=False)
+badge = BatchRule(read_gradients, pick_spread, epistemic=False)
 """The rule: see `pick_spread`."""

@@ -7,8 +7,15 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from enn_finetune.acquisition import pointwise, pool_wide, stochastic
+from enn_finetune.acquisition import closed_form, pointwise, pool_wide, stochastic, transductive
 from enn_finetune.acquisition.badge import badge
+from enn_finetune.acquisition.batchbald import batchbald
+from enn_finetune.acquisition.coreset import confident_coreset, confident_coreset_bald, kcenter
+from enn_finetune.acquisition.epig_batch import epig_batch
+from enn_finetune.acquisition.lcmd import lcmd, lcmd_gradients
+from enn_finetune.acquisition.neuronal import neuronal
+from enn_finetune.acquisition.pool_loss import pool_loss
+from enn_finetune.acquisition.typiclust import typiclust
 from enn_finetune.types import BatchRule, Rule, Shown
 
 RULES: Mapping[str, Rule] = MappingProxyType(
@@ -16,16 +23,32 @@ RULES: Mapping[str, Rule] = MappingProxyType(
 )
 """Rules that give every row a priority."""
 
-BATCH_RULES: Mapping[str, BatchRule] = MappingProxyType({"badge": badge})
-"""Rules that choose rows together."""
+BATCH_RULES: Mapping[str, BatchRule] = MappingProxyType(
+    {
+        **pool_wide.BATCH_RULES,  # the pool, or named targets
+        "epig_batch": epig_batch,
+        "batchbald": batchbald,
+        **closed_form.RULES,
+        **transductive.RULES,
+        "badge": badge,
+        "kcenter": kcenter,
+        "confident_coreset": confident_coreset,
+        "confident_coreset_bald": confident_coreset_bald,
+        "lcmd": lcmd,
+        "lcmd_gradients": lcmd_gradients,
+        "typiclust": typiclust,
+        "pool_loss": pool_loss,
+        "neuronal": neuronal,
+    }
+)
+"""Rules that choose rows together, or towards named targets."""
 
-NAMES: tuple[str, ...] = (*RULES, *BATCH_RULES)
+NAMES: tuple[str, ...] = tuple(dict.fromkeys((*RULES, *BATCH_RULES)))
 """All rules."""
 
-EPISTEMIC = frozenset(
+EPISTEMIC: frozenset[str] = frozenset(
     pointwise.EPISTEMIC
     | stochastic.EPISTEMIC
-    | pool_wide.RULES.keys()
     | {name for name, rule in BATCH_RULES.items() if rule.epistemic}
 )
 """Rules that read the spread over indices: a plain head tells them nothing."""

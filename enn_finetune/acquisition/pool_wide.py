@@ -1,4 +1,4 @@
-"""Rules that ask what a row's label would tell about *other* rows: those of the pool itself.
+"""Rules that ask what a row's label would tell about *other* rows: named targets, or the pool.
 
 BALD prizes what a label tells about the index, even where no row of the pool would be predicted
 differently for it; that is how it comes to buy outliers. Weighting the K index samples by the
@@ -11,74 +11,201 @@ All three rules are expectations of a proper or 0-1 loss over that posterior, fr
 alone. Expected posterior *entropy* (Roy and McCallum 2001) needs no rule of its own: what it
 removes from the entropy of the targets is EPIG.
 
-Rows are scored in chunks of bounded memory. Padding rows count as targets like all others.
+Each rule is here twice: as a `Rule`, that scores the rows of a pool, and as a `BatchRule`, that
+picks the free rows of the highest scores, towards targets where the user names them. Its rows are
+not chosen together: copies of one row have one score (`epig_batch` is for that).
 """
 
+import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
-from enn_finetune.types import Rule
+from enn_finetune.acquisition.predictions import Predictions, all_classes, read_predictions
+from enn_finetune.acquisition.rows import (
+    BLOCK,
+    everywhere,
+    map_blocks,
+    real,
+    sample,
+    take,
+    top_k,
+    total,
+)
+from enn_finetune.types import BatchRule, Rule, Spread
 
 TARGETS = 100
-"""M: rows that stand for the pool, drawn uniformly by the key; all of them where there are fewer.
+"""M: rows that stand for the pool, drawn uniformly; all of them where there are fewer.
 The number of Bickford Smith et al. (2023)."""
 
 CHUNK = 2**20
 """Entries of the table (rows, C, M, C) that is in memory at a time."""
 
 
-class Spread(NamedTuple):
-    """Predictions about their mean over indices: p_k = mean + deviations[k]."""
+class TargetRows(NamedTuple):
+    """Rows that predictions should become better for, and how much each counts."""
 
-    mean: Array  # (N, C)
-    deviations: Array  # (K, N, C)
-
-
-def spread(log_probs: Array) -> Spread:
-    """Mean and deviations of the class probabilities; log-probabilities (K, N, C)."""
-    probs = jnp.exp(log_probs)
-    mean = jnp.mean(probs, axis=0)
-    return Spread(mean, probs - mean[None])
+    probs: Array  # (M, K, C) or (M, K, 1)
+    weights: Array  # (M,) they add up to 1; 0 where a row only fills up
 
 
-def target_rows(log_probs: Array, key: Array) -> Array:
-    """Log-probabilities (K, M, C) of the rows that stand for the pool."""
-    rows = log_probs.shape[1]
-    if rows <= TARGETS:
-        return log_probs
-    return log_probs[:, jax.random.choice(key, rows, (TARGETS,), replace=False)]
+class Scores(Protocol):
+    """What each row's label would tell about the targets, or about the pool for want of them."""
+
+    def __call__(
+        self,
+        kept: Predictions,
+        key: Array,
+        *,
+        targets: Predictions | None = None,
+        axis: Spread = None,
+    ) -> Array:
+        """Scores (n,), finite, larger first; arguments as `types.Pick`."""
+        ...
 
 
-def _over_targets(
-    log_probs: Array, key: Array, gain: Callable[[Array, Array, Array], Array]
-) -> Array:
-    """Means (N,) over targets of gain(p (C,), q (M, C), cov (C, M, C)) -> (M,)."""
-    rows, targets = spread(log_probs), spread(target_rows(log_probs, key))
-    (indices, _, classes), others = log_probs.shape, targets.mean.shape[0]
-    flat = targets.deviations.reshape(indices, -1) / indices  # (K, M * C)
+def target_rows(
+    kept: Predictions, key: Array, targets: Predictions | None, axis: Spread
+) -> TargetRows:
+    """The targets; if there are none, TARGETS of the pool's rows, bought or not, drawn by the key.
 
-    def one(row: tuple[Array, Array]) -> Array:
-        mean, deviations = row  # (C,), (K, C)
-        cov = jnp.matmul(deviations.T, flat, precision=jax.lax.Precision.HIGHEST)
-        return jnp.mean(gain(mean, targets.mean, cov.reshape(classes, others, classes)))
+    The number drawn is the same whatever the pool, so that padding of a pool changes nothing.
+    """
+    if targets is not None:
+        rows = targets.probs.shape[0]
+        return TargetRows(targets.probs, jnp.full(rows, 1 / rows))
+    may = real(kept.probs.shape[0], axis)
+    # In row order, so that where all rows are drawn nothing depends on the key.
+    drawn = jnp.sort(sample(may, min(TARGETS, everywhere(may.shape[0], axis)), key, axis))
+    probs, counts = take((kept.probs, may.astype(jnp.float32)), drawn, axis)
+    fill = [(0, TARGETS - drawn.shape[0])]
+    counts = jnp.pad(counts, fill)
+    probs = jnp.pad(probs, [*fill, (0, 0), (0, 0)])
+    return TargetRows(probs, counts / jnp.maximum(jnp.sum(counts), 1))
 
-    size = max(1, CHUNK // (classes * others * classes))
-    by_row = (rows.mean, jnp.moveaxis(rows.deviations, 1, 0))
-    scores: Array = jax.lax.map(one, by_row, batch_size=size)
+
+def block_of(entries: int) -> int:
+    """Rows of so many entries each that fit a chunk: a power of 2, so that blocks align."""
+    return min(BLOCK, 2 ** max(0, int(math.log2(max(1, CHUNK // entries)))))
+
+
+def _over_targets(gain: Callable[[Array, Array, Array], Array]) -> Scores:
+    """Means over targets of gain(p (B, C), q (M, C), cov (B, C, M, C)) -> (B, M)."""
+
+    def scores(
+        kept: Predictions,
+        key: Array,
+        *,
+        targets: Predictions | None = None,
+        axis: Spread = None,
+    ) -> Array:
+        aims = target_rows(kept, key, targets, axis)
+        others = all_classes(aims.probs)  # (M, K, C)
+        rows, indices, classes = others.shape
+        q = jnp.mean(others, axis=1)
+        spread = jnp.moveaxis(others - q[:, None], 1, 0).reshape(indices, rows * classes) / indices
+
+        def block(probs: Array) -> Array:
+            every = all_classes(probs)  # (B, K, C)
+            p = jnp.mean(every, axis=1)
+            deviations = jnp.moveaxis(every - p[:, None], 1, 2)  # (B, C, K)
+            cov = jnp.matmul(deviations, spread, precision=lax.Precision.HIGHEST)
+            gains = gain(p, q, cov.reshape(*p.shape, rows, classes))
+            return jnp.matmul(gains, aims.weights, precision=lax.Precision.HIGHEST)
+
+        return map_blocks(block, kept.probs, block_of(classes * rows * classes))
+
     return scores
 
 
-def _information(p: Array, q: Array, cov: Array) -> Array:
-    independent = p[:, None, None] * q[None]
+def information(p: Array, q: Array, cov: Array) -> Array:
+    """Mutual information (..., M) in nats of two labels, by their means and covariances.
+
+    p (..., C) of one label, q (..., M, C) of M others, cov (..., C, M, C). It is exact near 0:
+    without the terms that add up to 0, pq * ratio, none is negative.
+    """
+    independent = p[..., :, None, None] * q[..., None, :, :]
     ratio = jnp.maximum(cov / jnp.where(independent > 0, independent, 1), -1)
     logs = jnp.log1p(jnp.where(ratio > -1, ratio, 0))
-    # The terms pq * ratio add up to 0; without them no term is negative.
-    return jnp.sum(independent * ((1 + ratio) * logs - ratio), axis=(0, 2))
+    return jnp.sum(independent * ((1 + ratio) * logs - ratio), axis=(-3, -1))
+
+
+def _information(p: Array, q: Array, cov: Array) -> Array:
+    return information(p, q[None], cov)
+
+
+def _fewer_errors(p: Array, q: Array, cov: Array) -> Array:
+    joint = p[:, :, None, None] * q[None, None] + cov
+    now = jnp.argmax(q, axis=-1)[None, None, :, None]
+    return jnp.sum(jnp.max(joint, -1) - jnp.take_along_axis(joint, now, -1)[..., 0], axis=1)
+
+
+def _centred(probs: Array) -> tuple[Array, Array]:
+    """Means (n, C) over indices and deviations (n, K, C) of all classes."""
+    every = all_classes(probs)
+    mean = jnp.mean(every, axis=1)
+    return mean, every - mean[:, None]
+
+
+def _gram(probs: Array, weights: Array, axis: Spread) -> Array:
+    """Sum over rows of weight * deviations deviations' (K, K), in one order of whole blocks."""
+    rows, indices, kept = probs.shape
+    blocks = math.ceil(rows / BLOCK)
+    fill = blocks * BLOCK - rows
+
+    def block(some: tuple[Array, Array]) -> Array:
+        _, deviations = _centred(some[0])
+        flat = jnp.moveaxis(deviations, 1, 0)  # (K, B, C)
+        weighted = (flat * some[1][None, :, None]).reshape(indices, -1)
+        return jnp.matmul(weighted, flat.reshape(indices, -1).T, precision=lax.Precision.HIGHEST)
+
+    padded = jnp.pad(probs, [(0, fill), (0, 0), (0, 0)]).reshape(blocks, BLOCK, indices, kept)
+    grams = lax.map(block, (padded, jnp.pad(weights, (0, fill)).reshape(blocks, BLOCK)))
+    return total(grams, axis, block=1)
+
+
+def brier_scores(
+    kept: Predictions,
+    key: Array,
+    *,
+    targets: Predictions | None = None,
+    axis: Spread = None,
+) -> Array:
+    """`eer_brier` of each row (n,): towards the targets, or all rows for want of them."""
+    del key
+    if targets is None:
+        counts = real(kept.probs.shape[0], axis).astype(jnp.float32)
+        gram = _gram(kept.probs, counts, axis) / total(counts, axis)
+    else:
+        gram = _gram(targets.probs, jnp.ones(targets.probs.shape[0]), None)
+        gram /= targets.probs.shape[0]
+    gram /= kept.probs.shape[1] ** 2
+
+    def block(probs: Array) -> Array:
+        mean, deviations = _centred(probs)
+        after = jnp.einsum("kj,njc->nkc", gram, deviations, precision=lax.Precision.HIGHEST)
+        by_class = jnp.maximum(jnp.sum(deviations * after, axis=1), 0)
+        return jnp.sum(jnp.where(mean > 0, by_class / jnp.where(mean > 0, mean, 1), 0), axis=-1)
+
+    return map_blocks(block, kept.probs)
+
+
+SCORES: Mapping[str, Scores] = MappingProxyType(
+    {
+        "epig": _over_targets(_information),
+        "eer": _over_targets(_fewer_errors),
+        "eer_brier": brier_scores,
+    }
+)
+"""The scores of each rule."""
+
+
+def _of_a_pool(name: str, log_probs: Array, key: Array) -> Array:
+    kept = read_predictions(log_probs, jnp.zeros((log_probs.shape[1], 0)))
+    return SCORES[name](kept, key)
 
 
 def epig(log_probs: Array, key: Array) -> Array:
@@ -87,13 +214,7 @@ def epig(log_probs: Array, key: Array) -> Array:
     Mutual information of a row's label and a target row's label, mean over the targets
     (arXiv 2304.08151). Costs N * M * C^2 * K multiplications.
     """
-    return _over_targets(log_probs, key, _information)
-
-
-def _fewer_errors(p: Array, q: Array, cov: Array) -> Array:
-    joint = p[:, None, None] * q[None] + cov
-    now = jnp.argmax(q, axis=-1)[None, :, None]
-    return jnp.sum(jnp.max(joint, -1) - jnp.take_along_axis(joint, now, -1)[..., 0], axis=0)
+    return _of_a_pool("epig", log_probs, key)
 
 
 def eer(log_probs: Array, key: Array) -> Array:
@@ -103,7 +224,7 @@ def eer(log_probs: Array, key: Array) -> Array:
     is 0 for a row whose label, whatever it is, changes no target's predicted class. Costs what
     `epig` costs, without the logarithms.
     """
-    return _over_targets(log_probs, key, _fewer_errors)
+    return _of_a_pool("eer", log_probs, key)
 
 
 def eer_brier(log_probs: Array, key: Array) -> Array:
@@ -113,16 +234,29 @@ def eer_brier(log_probs: Array, key: Array) -> Array:
     matrix (K, K) alone: N * C * K^2 multiplications, no sample of targets, no randomness. Its
     terms cov^2 / p(y), each over 2 p(d), are the first of EPIG's Taylor series in cov.
     """
-    del key
-    mean, deviations = spread(log_probs)
-    indices, rows, classes = log_probs.shape
-    flat = deviations.reshape(indices, rows * classes)
-    exact = jax.lax.Precision.HIGHEST
-    gram = jnp.matmul(flat, flat.T, precision=exact) / (rows * indices**2)
-    squares = jnp.sum(flat * jnp.matmul(gram, flat, precision=exact), axis=0)
-    by_class = jnp.maximum(squares, 0).reshape(rows, classes)
-    return jnp.sum(jnp.where(mean > 0, by_class / jnp.where(mean > 0, mean, 1), 0), axis=-1)
+    return _of_a_pool("eer_brier", log_probs, key)
+
+
+def _best(scores: Scores) -> BatchRule[Predictions]:
+    def pick(
+        kept: Predictions,
+        free: Array,
+        count: int,
+        key: Array,
+        *,
+        targets: Predictions | None = None,
+        axis: Spread = None,
+    ) -> Array:
+        priorities = scores(kept, key, targets=targets, axis=axis)
+        return top_k(jnp.where(free, priorities, -jnp.inf), count, axis).astype(jnp.int32)
+
+    return BatchRule(read_predictions, pick)
 
 
 RULES: Mapping[str, Rule] = MappingProxyType({"epig": epig, "eer": eer, "eer_brier": eer_brier})
-"""The rules of this file; with a plain head every score is 0."""
+"""Scores with the pool itself as targets; with a plain head every score is 0."""
+
+BATCH_RULES: Mapping[str, BatchRule[Predictions]] = MappingProxyType(
+    {name: _best(scores) for name, scores in SCORES.items()}
+)
+"""The same rules, asked for rows: the free rows of the highest scores, towards targets if any."""

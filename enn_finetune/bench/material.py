@@ -15,6 +15,7 @@ from enn_finetune.problem import (
     assemble,
     choose_rows,
     encode_splits,
+    name_targets,
     task_of,
 )
 from enn_finetune.progress import Display
@@ -47,7 +48,8 @@ class Library:
           InputError: see `problem.read`.
         """
         found = self.files(study)
-        return choose_rows(found.task, found.splits, study.config)
+        chosen = choose_rows(found.task, found.splits, study.config)
+        return name_targets(chosen, study.config)
 
     def files(self, study: Study) -> TaskFiles:
         """The task of a study, read at the first call."""
@@ -77,7 +79,8 @@ class Library:
 
     def _encode(self, study: Study, material: Material) -> Encoded:
         config = study.config
-        key = (*_task_key(study), config.backbone, config.evaluation.batch)
+        targets = config.acquisition.targets
+        key = (*_task_key(study), config.backbone, config.evaluation.batch, targets)
         if self._encoded is None or self._encoded[0] != key:
             self._encoded = None
             self._encoded = (key, encode_splits(config, material.splits, self._display))

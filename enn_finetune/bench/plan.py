@@ -5,7 +5,7 @@ import difflib
 from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
-from enn_finetune.acquisition import choose, pointwise
+from enn_finetune.acquisition import choose
 from enn_finetune.config import BenchConfig, BenchFile, Config, ConfigError, PlainDict, build
 from enn_finetune.data import tasks
 from enn_finetune.errors import InputError
@@ -168,7 +168,7 @@ def _arm(text: str, faults: list[str], regime: str = "frozen") -> Arm:
         return Arm("linear", "random")
     frozen = regime == "frozen"
     heads: Sequence[str] = tuple(SOLVERS) if frozen else TRAINABLE
-    rules: Sequence[str] = ("random", *choose.NAMES) if frozen else tuple(pointwise.RULES)
+    rules: Sequence[str] = choose.NAMES
     for kind, name, known in (("head", head, heads), ("rule", rule, rules)):
         if name in known or (kind == "rule" and name.split(":")[0] == REPLAY):
             continue

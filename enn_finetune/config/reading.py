@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from enn_finetune.config.rules import EPISTEMIC
 from enn_finetune.config.schema import Config
 from enn_finetune.errors import InputError
 
@@ -115,7 +116,7 @@ def _contradictions(config: Config) -> list[str]:
             "backbone.pairs: only a frozen encoder reads pairs as differences, got "
             f"tune = {config.backbone.tune}; use backbone.pairs = joint or auto"
         )
-    if config.head.kind == "linear" and config.acquisition.rule in ("bald", "variance"):
+    if config.head.kind == "linear" and config.acquisition.rule in EPISTEMIC:
         faults.append(
             f"acquisition.rule: {config.acquisition.rule} reads the spread over indices, and a "
             "linear head has none; use head.kind = epinet, or margin, entropy, least_confidence"

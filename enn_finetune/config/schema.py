@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
 
+from enn_finetune.config.rules import RuleName
+
 
 def _several(value: object) -> object:
     """One value, or several separated by commas, where a list is expected."""
@@ -136,9 +138,17 @@ class HeadConfig:
 class AcquisitionConfig:
     """Which rows are bought."""
 
-    rule: Literal["random", "entropy", "margin", "least_confidence", "bald", "variance"] = "margin"
+    rule: RuleName = "margin"
+    """What `acquisition.choose` knows it by."""
     indices: PositiveInt = 32
     """K: epistemic indices a row is scored with."""
+    targets: str = ""
+    """Rows that predictions should become better for, of which rules such as itl, vtl and epig make
+    use: a file of texts (.csv, .tsv, .jsonl), or a filter on the columns of the training file
+    (domain=kitchen). Empty: the pool itself."""
+    candidates_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Pool: share of the pool that a round scores, by what earlier rounds scored it; the first
+    round scores all."""
     candidates: PositiveInt = 4
     """Online: candidate rows scored for each row trained on."""
     source: Literal["whole", "epoch"] = "whole"
@@ -169,6 +179,13 @@ class BudgetConfig:
     def after(self, labels: int) -> int:
         """Labels bought in all when the pool round that begins with `labels` is over."""
         return min(self.labels, max(labels + self.round, math.ceil(labels * self.growth - 1e-9)))
+
+    def programmed(self, count: int) -> int:
+        """How many rows a program chooses for a round of `count`, so that rounds share programs.
+
+        The first rows are the same, however many follow.
+        """
+        return max(count, self.round) if self.growth == 1 else 1 << (count - 1).bit_length()
 
     @property
     def rounds(self) -> tuple[int, ...]:

@@ -22,12 +22,17 @@ def map_rows(function: Callable[[Array], Array], rows: Array, *, floats_per_row:
       rows: (N, H).
       floats_per_row: how many numbers the function holds at once for a row.
     """
-    budget = CACHE_FLOATS if jax.default_backend() == "cpu" else DEVICE_FLOATS
     n = rows.shape[0]
-    chunks = math.ceil(n / max(8, budget // max(floats_per_row, 1)))
+    chunks = math.ceil(n / rows_at_once(floats_per_row))
     if chunks <= 1:
         return function(rows)
     size = math.ceil(n / chunks)
     padded = jnp.pad(rows, ((0, chunks * size - n), (0, 0)))
     out = lax.map(function, padded.reshape(chunks, size, -1))  # (chunks, K, size, C)
     return jnp.moveaxis(out, 0, 1).reshape(out.shape[1], chunks * size, -1)[:, :n]
+
+
+def rows_at_once(floats_per_row: int) -> int:
+    """Rows of so many intermediate numbers each that a chunk may have, at least 8."""
+    budget = CACHE_FLOATS if jax.default_backend() == "cpu" else DEVICE_FLOATS
+    return max(8, budget // max(floats_per_row, 1))

@@ -107,7 +107,7 @@ class _Run:
                 self._keys(number),
                 work,
                 rule=self.course.rule,
-                count=self._programmed(count),
+                count=self.config.budget.programmed(count),
                 indices=self.config.acquisition.indices,
             )
             self.scoring = self.scoring.plus(cost)
@@ -134,14 +134,6 @@ class _Run:
                 self.course, head, self.ground.problem, self.seeds, number,
                 self.oracles, predicted, decided, spent, work,
             )  # fmt: skip
-
-    def _programmed(self, count: int) -> int:
-        """How many rows a program chooses for a round of `count`, so that rounds share programs.
-
-        The first rows are the same, however many follow.
-        """
-        budget = self.config.budget
-        return budget.round if budget.growth == 1 else 1 << (count - 1).bit_length()
 
     def _solvers(self) -> list[Solver]:
         return list(dict.fromkeys(SOLVERS[head].fit for head in self.course.heads))

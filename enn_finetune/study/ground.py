@@ -25,7 +25,7 @@ from enn_finetune.types import Head
 CACHE_BYTES = 2**30
 PROBES = 16
 POOL = 0
-"""The place of the pool among a ground's sets; evaluation splits follow."""
+"""The place of the pool among a ground's sets; evaluation splits follow, then targets if named."""
 
 Make = Callable[[Any], Head]
 
@@ -52,8 +52,17 @@ class Ground:
         self.pool = _features(problem.pool)
         splits = [_features(evaluation.rows) for evaluation in problem.evaluations]
         self.sets = [jnp.asarray(rows.features) for rows in (self.pool, *splits)]
+        self.targets: int | None = None
+        if problem.targets is not None:
+            self.targets = len(self.sets)
+            self.sets.append(jnp.asarray(_features(problem.targets).features))
         self.probe = self.sets[POOL][:PROBES]
         self._cache: OrderedDict[tuple[bytes, int], Array] = OrderedDict()
+
+    @property
+    def splits(self) -> list[Array]:
+        """Features of the evaluation splits."""
+        return self.sets[POOL + 1 : POOL + 1 + len(self.problem.evaluations)]
 
     @functools.cached_property
     def markings(self) -> list[Marking]:
@@ -63,7 +72,7 @@ class Ground:
                 jnp.asarray(split.targets, jnp.float32),
                 jax.device_put(joint_groups(np.asarray(features))),
             )
-            for split, features in zip(self.problem.evaluations, self.sets[POOL + 1 :], strict=True)
+            for split, features in zip(self.problem.evaluations, self.splits, strict=True)
         ]
 
     @functools.cached_property

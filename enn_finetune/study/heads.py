@@ -1,6 +1,7 @@
 """Heads in a study: fitted to what each seed bought, asked about evaluation splits."""
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
 
@@ -9,9 +10,10 @@ import numpy as np
 from jax import Array
 
 from enn_finetune import decisions
+from enn_finetune.acquisition.rows import BLOCK
 from enn_finetune.data.oracle import Oracle
 from enn_finetune.joint import joint_scores
-from enn_finetune.models.row_chunks import map_rows
+from enn_finetune.models.row_chunks import map_rows, rows_at_once
 from enn_finetune.models.shaped_features import ShapedPool
 from enn_finetune.predictive import mixture
 from enn_finetune.study.ground import POOL, Ground, Make, Marking, linear
@@ -26,6 +28,11 @@ class Predict(NamedTuple):
 
     chunk: Callable[[Array], Array]
     floats_per_row: int
+
+    @property
+    def rows_at_once(self) -> int:
+        """How many rows the cache has room for: a power of 2, at most a block of a pool's."""
+        return min(BLOCK, 2 ** int(math.log2(rows_at_once(self.floats_per_row))))
 
     def __call__(self, rows: Array) -> Array:
         """Log-probabilities (K, N, C) of any number of rows."""
@@ -73,7 +80,7 @@ def predict_all(
     work: Workers,
 ) -> list[list[Predicted]]:
     """What each seed's head says of each evaluation split."""
-    numbers = range(POOL + 1, len(ground.sets))
+    numbers = range(POOL + 1, POOL + 1 + len(ground.splits))
     found: list[list[Predicted]] = [[] for _ in fits]
     for places, rows in ground.groups(make, fits, numbers):
         for part, marking in zip(rows, ground.markings, strict=True):

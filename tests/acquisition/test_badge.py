@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from strategies import seeded_log_probs
 
-from enn_finetune.acquisition.badge import badge, gradient_embeddings, squared_distances
+from enn_finetune.acquisition.badge import badge, gradient_embeddings
+from enn_finetune.acquisition.distances import squared_distances
 from enn_finetune.acquisition.rows import take
 from enn_finetune.types import Shown
 
@@ -60,7 +61,9 @@ def test_duplicates_are_at_distance_0_however_long():
     )
     embeddings = gradient_embeddings(seen.log_probs, seen.features)
     for row in range(20):
-        distances = np.asarray(squared_distances(embeddings, take(embeddings, jnp.int32(row), None)))
+        distances = np.asarray(
+            squared_distances(embeddings, take(embeddings, jnp.int32(row), None))
+        )
         assert distances[row] == distances[row + 20] == 0
         assert (np.delete(distances, [row, row + 20]) > 0).all()
 
