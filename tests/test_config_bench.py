@@ -12,7 +12,7 @@ from enn_finetune.bench.plan import plan
 from enn_finetune.config import Config, ConfigError, build, load, load_bench
 
 ROOT = Path(__file__).resolve().parents[1]
-BENCHMARKS = ("quick", "standard", "full")
+BENCHMARKS = ("quick", "standard", "full", "rules")
 
 TEXT = """
 [budget]

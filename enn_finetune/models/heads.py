@@ -89,6 +89,10 @@ def _mlp_epinet(features: int, classes: int, *, views: int = 1) -> Head:
     return _blank("mlp_epinet", features, classes, views)
 
 
+def _neuronal(features: int, classes: int, *, views: int = 1) -> Head:
+    return _blank("neuronal", features, classes, views)
+
+
 def _blank(name: str, features: int, classes: int, views: int) -> Head:
     """The head of a fit of nothing, all zeros: its shapes are those a fit to one row would have."""
     solving = SOLVERS[name]
@@ -112,6 +116,7 @@ HEADS: Mapping[str, Callable[..., Head]] = {
     "mc_dropout": _mc_dropout,
     "gp": _gp,
     "mlp_epinet": _mlp_epinet,
+    "neuronal": _neuronal,
 }
 
 

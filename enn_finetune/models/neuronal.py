@@ -27,7 +27,8 @@ the mean over indices is near f1 + f2 and not equal to it, and `mean_from_rows` 
 On 1,000 rows of SST-2 and CoLA, 32 and 128 labels, 3 seeds: NLL of the regression .571 .477 .666
 .625, of f1 .573 .478 .666 .625, of f1 + f2 .582 .479 .671 .628; |f2| and the error of f1 correlate
 at .30 .23 .02 .00. So f2 finds the rows f1 is wrong on where there is a boundary to find, and is no
-better as a predictor: the head is for its rules.
+better as a predictor: the head is for its rules. (BEND and SIGNAL are the best of five settings on
+these same rows and seeds.)
 """
 
 from typing import Any, NamedTuple, cast

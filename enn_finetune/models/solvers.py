@@ -23,6 +23,7 @@ from enn_finetune.models.laplace_head import (
 )
 from enn_finetune.models.linear_epinet import LinearEpinet, ShapedLinear, fit_linear_epinet
 from enn_finetune.models.mlp_epinet import MLPEpinet, fit_mlp_epinet
+from enn_finetune.models.neuronal import Neuronal, fit_neuronal
 from enn_finetune.models.plain_linear import PlainLinear, fit_plain_linear
 from enn_finetune.models.random_features import RandomFeatureGP, fit_gp
 from enn_finetune.models.shaped_features import ShapedPool
@@ -57,4 +58,5 @@ SOLVERS: Mapping[str, Solving] = {
     "laplace_kron": Solving(fit_laplace_kron, laplace_kron),
     "gp": Solving(fit_gp, RandomFeatureGP),
     "mlp_epinet": Solving(fit_mlp_epinet, MLPEpinet),
+    "neuronal": Solving(fit_neuronal, Neuronal),
 }

@@ -38,7 +38,10 @@ MADE = {
     "shaped_linear": lambda: fitted("shaped"),
     "plain_linear": lambda: fitted("linear"),
     "members": lambda: fitted("ensemble_prior"),
-    **{name: functools.partial(fitted, name) for name in ("mc_dropout", "gp", "mlp_epinet")},
+    **{
+        name: functools.partial(fitted, name)
+        for name in ("mc_dropout", "gp", "mlp_epinet", "neuronal")
+    },
     # Not kinds of their own, but solvers whose heads are to keep the laws:
     **{
         f"members of {name}": functools.partial(fitted, name)
