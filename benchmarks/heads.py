@@ -18,7 +18,8 @@ The last line is one JSON object: `accuracy_minus_lr` and `nll_minus_lr` are mea
 `worst_cell` is the least, over cells, of the mean difference in accuracy plus its standard error;
 `joint_nll_win_share` is the share of cells in which the epinet's joint NLL is below those of all
 other heads. Scores that are not finite, and fits that have not converged, are counted in
-`failures`; any makes the exit status 1. --quick takes minutes on two cores, the whole hours.
+`failures`; any makes the exit status 1. --quick takes four minutes on two cores, the whole two
+hours or more; with --keep FILE a run that was cut off goes on where it was.
 """
 
 import argparse
@@ -37,6 +38,7 @@ from enn_finetune import config as configs
 from enn_finetune import problem
 from enn_finetune.models.backbone import auto_layers
 from enn_finetune.progress import Display
+from enn_finetune.records import commit
 
 MINILM, GTE = "minilm", "gte-small"
 REVIEWS = tuple(f"reviews-{domain}" for domain in ("books", "dvd", "electronics", "kitchen"))
@@ -73,6 +75,47 @@ def load(given: argparse.Namespace, encoder: str, task: str, display: Display) -
         views=1 if given.layers == "last" else len(auto_layers(depth)),
         fingerprint=work.fingerprint,
     )
+
+
+def identity(given: argparse.Namespace, data: Data) -> dict[str, object]:
+    """What a kept cell has to agree in."""
+    return {
+        "seeds": given.seeds,
+        "layers": given.layers,
+        "max_tokens": given.max_tokens,
+        "data": data.fingerprint,
+    }
+
+
+def keep(given: argparse.Namespace, data: Data, cell: Cell) -> None:
+    """Add a cell to the file of finished ones, with the commit it was run on."""
+    scores = {
+        head: {score: values.tolist() for score, values in of.items()}
+        for head, of in cell.scores.items()
+    }
+    line = identity(given, data) | cell._asdict() | {"scores": scores, "commit": commit()}
+    with given.keep.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def kept_cells(given: argparse.Namespace, encoder: str, task: str, data: Data) -> dict[int, Cell]:
+    """The finished cells of an encoder and a task, by their labels."""
+    if not given.keep or not given.keep.exists():
+        return {}
+    found = {}
+    for line in given.keep.read_text(encoding="utf-8").splitlines():
+        cell = json.loads(line)
+        mine = identity(given, data) | {"encoder": encoder, "task": task}
+        if (
+            all(cell[key] == value for key, value in mine.items())
+            and cell["labels"] in given.labels
+        ):
+            scores = {
+                head: {score: np.asarray(values) for score, values in of.items()}
+                for head, of in cell["scores"].items()
+            }
+            found[cell["labels"]] = Cell(encoder, task, cell["labels"], scores, cell["unconverged"])
+    return found
 
 
 def show(found: Sequence[Cell]) -> None:
@@ -145,6 +188,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--tasks", nargs="+")
     parser.add_argument("--labels", type=int, nargs="+")
     parser.add_argument("--seeds", type=int)
+    parser.add_argument("--keep", type=Path, help="JSON lines of finished cells, not run again")
     parser.add_argument("--layers", default="last", choices=("last", "auto"))
     parser.add_argument("--max-tokens", type=int, default=128, help="longer texts are cut")
     parser.add_argument("--workers", type=int, default=1, help="processes for LogisticRegressionCV")
@@ -166,12 +210,18 @@ def main() -> None:
             with Display() as display:
                 data = load(given, encoder, task, display)
             fingerprints[task] = data.fingerprint
+            kept = kept_cells(given, encoder, task, data)
             fits = [n for n in given.labels if n <= len(data.labels)]
             for n in sorted(set(given.labels) - set(fits)):
                 left_out.append(f"{encoder} {task} {n}: the pool has {len(data.labels)} rows")
                 print(f"left out: {left_out[-1]}")
-            if fits:
-                here = list(cells((encoder, task), data, fits, given.seeds, given.workers))
+            todo = [n for n in fits if n not in kept]
+            for cell in cells((encoder, task), data, todo, given.seeds, given.workers):
+                kept[cell.labels] = cell
+                if given.keep:
+                    keep(given, data, cell)
+            if kept:
+                here = [kept[n] for n in sorted(kept)]
                 show(here)
                 found += here
     if not found:

@@ -141,6 +141,9 @@ def cells(
         fits = [next(theirs) for _ in range(seeds)]
         scores[THEIRS] = _plain_scores([fit.log_probs for fit in fits], data.test_labels, groups)
         yield Cell(*name, n, scores, sum(not fit.converged for fit in fits))
+        # A process may have 65,530 memory maps, and programs on a CPU take them by the dozen.
+        program.cache_clear()
+        jax.clear_caches()
 
 
 def _padded(data: Data, one_hot: np.ndarray, draws: list[np.ndarray]) -> tuple[Any, ...]:
