@@ -10,7 +10,6 @@ process. K = 100, C = 2. The last line is one JSON object; a rule that does not 
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from acquisition_measure import peak_gib
 from provenance import provenance
 
 from enn_finetune import files, scan
@@ -120,7 +120,7 @@ def measure(folder: Path, one: Measurement) -> dict[str, object]:
     return {
         "seconds": time.perf_counter() - start,
         "cpu_seconds": time.process_time() - busy,
-        "gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        "gib": peak_gib(),
         "rows": rows,
         "devices": jax.device_count(),
     }

@@ -4,6 +4,7 @@ Acquisition rules: every name that `choose` knows. What each one computes is in 
 """
 
 import inspect
+from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
@@ -131,11 +132,25 @@ def test_a_rule_is_shown_predictions_and_a_key_and_no_labels(rule):
 # ---- every rule, asked for rows
 
 every_name = pytest.mark.parametrize("name", sorted(NAMES))
-every_kind = pytest.mark.parametrize("name", ["margin", "power_bald", *BATCH_RULES])
+CHEAP = ("margin", "power_bald", "epig", "logdet", "itl_features", "badge", "kcenter", "lcmd")
+"""One or two of each way from predictions to rows; laws that compile much keep to these, and the
+slow run goes over all."""
+
+
+def kinds(names: Iterable[str]) -> pytest.MarkDecorator:
+    """Parametrize by name: the cheap ones always, the others in the slow run."""
+    marked = [
+        name if name in CHEAP else pytest.param(name, marks=pytest.mark.slow) for name in names
+    ]
+    return pytest.mark.parametrize("name", marked)
+
+
+LOOKING = ("margin", "power_bald", *BATCH_RULES)
 """Batch rules, and one of each kind that shares its way from priorities to rows."""
+every_kind = pytest.mark.parametrize("name", sorted(LOOKING))
 ALONE = {*pool_wide.BATCH_RULES, "neuronal"}
 """Batch rules that score or draw rows one by one: copies are as good as what they copy."""
-every_joint_rule = pytest.mark.parametrize("name", sorted(BATCH_RULES.keys() - ALONE))
+every_joint_rule = kinds(sorted(BATCH_RULES.keys() - ALONE))
 chosen = jax.jit(choose, static_argnums=(0, 2))
 ROWS, COUNT, WIDTH = 9, 4, 5
 
@@ -161,7 +176,7 @@ def test_rows_chosen_are_distinct_and_free(name, lp, free, seed):
     assert free[rows].all()
 
 
-@every_kind
+@kinds(sorted(LOOKING))
 @pytest.mark.parametrize("case", sorted(DEGENERATE))
 def test_all_rows_can_be_bought_whatever_the_predictions(name, case):
     lp = DEGENERATE[case]
@@ -186,7 +201,7 @@ def test_a_choice_is_traced_once(name):
     assert chosen._cache_size() == programs
 
 
-@every_kind
+@kinds(sorted(LOOKING))
 def test_seeds_chosen_for_together_get_what_each_gets_alone(name):
     alone = [shown(seeded_log_probs(seed, K, ROWS, C), seed=seed) for seed in range(3)]
     keys = jax.random.split(KEY, 3)

@@ -35,25 +35,19 @@ def batch_rule(rule: str) -> BatchRule:
 
     def read(log_probs: Array, features: Array) -> Any:
         del features
-        if rule == "random":
-            return ()
-        if score is None:
-            return jnp.moveaxis(log_probs, 1, 0)
-        return score(log_probs, jax.random.key(0))
+        return () if score is None else score(log_probs, jax.random.key(0))
 
     def pick(
         kept: Any, free: Array, count: int, key: Array, *, targets: Any = None, axis: Spread = None
     ) -> Array:
         del targets
-        whole, left = gather((kept, free), axis)
-        if rule == "random":
+        scores, left = gather((kept, free), axis)
+        if score is None:
             priorities = RULES[rule](jnp.zeros((1, left.shape[0], 1)), key)
-        elif score is None:
-            priorities = RULES[rule](jnp.moveaxis(whole, 0, 1), key)
         elif rule in stochastic.RULES:
-            priorities = stochastic.RULES[rule].from_scores(whole, key)
+            priorities = stochastic.RULES[rule].from_scores(scores, key)
         else:
-            priorities = whole
+            priorities = scores
         return lax.top_k(jnp.where(left, priorities, -jnp.inf), count)[1].astype(jnp.int32)
 
     return BatchRule(read, pick)

@@ -141,6 +141,12 @@ def _study(
     except InputError as error:
         faults.append(f"{full} · {backbone} · {regime}: {error}")
         return None
+    share = config.acquisition.candidates_share
+    if regime == "frozen" and share < 1:
+        faults.append(
+            f"{full} · {backbone} · frozen: acquisition.candidates_share: {share}; frozen studies "
+            "score the whole pool in every round: set it to 1, or use bench.regimes = pool"
+        )
     arms = tuple(dict.fromkeys(_arm(arm, faults, regime) for arm in bench.arms))
     place = Place(config.task.name, pool, backbone, config.backbone.tune, config.regime)
     return Study(place, config, arms, range(*bench.seeds))

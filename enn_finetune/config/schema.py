@@ -148,7 +148,7 @@ class AcquisitionConfig:
     (domain=kitchen). Empty: the pool itself."""
     candidates_share: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Pool: share of the pool that a round scores, by what earlier rounds scored it; the first
-    round scores all."""
+    round scores all. Benchmarks on frozen features take 1 only."""
     candidates: PositiveInt = 4
     """Online: candidate rows scored for each row trained on."""
     source: Literal["whole", "epoch"] = "whole"

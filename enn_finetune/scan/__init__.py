@@ -15,7 +15,8 @@ random                                 0
 that looks at one row at a time        4, and 9 more for every row on every device to rank them
 badge                                  4 (C + D + 1), D the width of the rows the head reads
 other batch rules                      what `BatchRule.read` returns, see `bytes_per_row`
-epig, eer, eer_brier as priorities     4 K C for every row on every device, several times over
+batchbald, epig and their like         4 (K C + 1), of two classes 4 (K + 1)
+logdet, condvar, itl, vtl, ctl         4 (K + 1)
 =====================================  =====================================================
 
 With several devices, in one process or in many, the rows are spread over all of them and the picks

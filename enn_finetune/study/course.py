@@ -53,10 +53,13 @@ def run_course(
         shaping of the pool.
 
     Raises:
-      ValueError: no seeds, or one twice; a head or rule that is not known.
+      ValueError: no seeds, or one twice; a head or rule that is not known; a share of candidates,
+        which single runs have and studies have not.
       InputError: a replay whose rows do not fit the pool, the seeds or the budget.
     """
     _check(course, seeds)
+    if config.acquisition.candidates_share < 1:
+        raise ValueError("acquisition.candidates_share: a study scores the whole pool; set it to 1")
     run = _Run(course, config, seeds, ground or Ground(problem))
     rounds = config.budget.rounds
     with Workers(len(seeds)) as work:

@@ -2,6 +2,7 @@
 
 import functools
 
+import baal_heuristics
 import by_enumeration
 import jax
 import jax.numpy as jnp
@@ -153,6 +154,7 @@ def test_exhausted_indices_still_tell_informative_rows_from_certain_ones():
     assert set(order[rows].tolist()) == set(range(30))
 
 
+@pytest.mark.slow
 def test_rows_spread_over_devices_are_the_same_to_the_last_bit():
     count = 25
     devices = len(jax.devices())
@@ -233,7 +235,7 @@ def test_scores_are_those_of_batchbald_redux():
 
 def test_bald_is_baal_s():
     """Baal's predictions are (N, C, K); its BatchBALD adds scores of one draw, and is not ours."""
-    heuristics = pytest.importorskip("baal.active.heuristics")
+    heuristics = baal_heuristics.load()
     lp = seeded_log_probs(4, 10, 40, 3)
     probs = by_enumeration.probabilities(lp).transpose(1, 2, 0)
     np.testing.assert_allclose(heuristics.BALD().compute_score(probs), bald(lp, KEY), atol=1e-5)

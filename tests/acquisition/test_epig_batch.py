@@ -102,6 +102,7 @@ def test_targets_of_what_is_shown_are_those_of_the_rule():
     np.testing.assert_array_equal(rows, expected + 10)
 
 
+@pytest.mark.slow
 def test_rows_spread_over_devices_are_the_same_to_the_last_bit():
     devices = len(jax.devices())
     axis = Axis("rows", devices * BLOCK - 1000)

@@ -71,6 +71,7 @@ def large_pool() -> tuple[Shown, int]:
 
 
 @every_rule
+@pytest.mark.slow
 def test_devices_together_pick_what_one_picks(name, monkeypatch):
     monkeypatch.setattr(typiclust_module, "SAMPLE", 300)
     rule, (seen, rows) = RULES[name], large_pool()

@@ -106,6 +106,7 @@ def test_all_rows_can_be_bought_whatever_the_predictions(case):
     assert sorted(rows.tolist()) == list(range(lp.shape[1]))
 
 
+@pytest.mark.slow
 def test_spread_over_devices_the_draw_is_the_same():
     devices = np.asarray(jax.devices())
     rows = 24 * len(devices)

@@ -1,5 +1,6 @@
 """Pool-wide rules against the posterior written out, label by label and target by target."""
 
+import baal_heuristics
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -125,6 +126,7 @@ def test_rows_picked_are_the_free_ones_of_the_highest_scores_towards_the_targets
 
 
 @pytest.mark.parametrize("name", sorted(SCORES))
+@pytest.mark.slow
 def test_rows_spread_over_devices_are_the_same_to_the_last_bit(name):
     devices = len(jax.devices())
     axis = Axis("rows", devices * BLOCK - 1000)
@@ -161,7 +163,7 @@ def test_chunks_do_not_change_the_scores(monkeypatch):
 
 def test_epig_is_baal_s():
     """The same definition; baal's is a difference of entropies in float32, exact to some 1e-6."""
-    heuristics = pytest.importorskip("baal.active.heuristics")
+    heuristics = baal_heuristics.load()
     lp, targets = seeded_log_probs(7, 10, 40, 3), seeded_log_probs(8, 10, 9, 3)
     shaped = [np.exp(some).transpose(1, 2, 0) for some in (lp, targets)]
     shaped = [some / some.sum(1, keepdims=True) for some in shaped]

@@ -195,6 +195,7 @@ SPREAD = {"condvar": condvar, "logdet": logdet} | {
 
 
 @pytest.mark.parametrize("name", SPREAD)
+@pytest.mark.slow
 def test_rows_spread_over_devices_are_chosen_alike(name):
     one: BatchRule = SPREAD[name]
     rows = 9000
