@@ -17,8 +17,11 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # see cli.py
 import jax
 import pytest
 
+from enn_finetune.study import forget_programs
+
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+MANY_MAPS = 25_000
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -29,6 +32,15 @@ def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         folder = tmp_path_factory.mktemp("cache")
         patch.setenv("XDG_CACHE_HOME", str(folder))
         yield folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def memory_maps() -> Iterator[None]:
+    """A process may have 65,530 memory maps, and compiled programs take them by the dozen."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and len(maps.read_bytes().splitlines()) > MANY_MAPS:
+        forget_programs()
 
 
 @pytest.fixture(scope="session")

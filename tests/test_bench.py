@@ -88,7 +88,10 @@ def test_changed_keys_are_refused_by_name(whole):
         tiny_bench.run(config, out, "budget.labels=15", "acquisition.indices=5", resume=True)
 
 
-@pytest.mark.parametrize("call", [1, 2, 3, 5])
+SLOW = (pytest.param(call, marks=pytest.mark.slow) for call in (2, 5))
+
+
+@pytest.mark.parametrize("call", [1, 3, *SLOW])
 def test_what_a_crash_left_half_written_is_dropped(whole, tmp_path, monkeypatch, call):
     config, out = whole
     with (

@@ -35,7 +35,9 @@ def test_pools_of_a_custom_task(world, tmp_path):
 # Replay
 
 
-@pytest.mark.parametrize("pool", ["letters", "letters:repeated"])
+@pytest.mark.parametrize(
+    "pool", [pytest.param("letters", marks=pytest.mark.slow), "letters:repeated"]
+)
 def test_a_replay_is_the_run_it_came_from(world, tmp_path, pool):
     config = tiny_bench.write_config(tmp_path, world)
     keys = (f"bench.tasks={pool}", "task.carve=10", "task.repeats=2")

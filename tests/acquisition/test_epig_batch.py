@@ -84,6 +84,7 @@ def test_copies_come_after_all_other_rows():
     assert sorted(rows.tolist()) == list(range(24))
 
 
+@pytest.mark.slow
 def test_a_batch_longer_than_its_table_has_finite_gains_and_distinct_rows():
     lp = seeded_log_probs(4, 10, 90, 2, scale=1.0)
     rows, gains = chosen(lp, 40)
@@ -92,6 +93,7 @@ def test_a_batch_longer_than_its_table_has_finite_gains_and_distinct_rows():
     assert len(set(rows.tolist())) == 40
 
 
+@pytest.mark.slow
 def test_targets_of_what_is_shown_are_those_of_the_rule():
     lp, targets = seeded_log_probs(5, 6, 40, 2), seeded_log_probs(6, 6, 4, 2)
     about = Targets(jnp.asarray(targets), jnp.zeros((4, 3)))
