@@ -210,7 +210,7 @@ def assemble(config: Config, material: Material, encoded: Encoded) -> Problem:
         ),
         encoder=encoded.encoder,
         folder=encoded.folder,
-        fingerprint=fingerprint(*splits[: len(task.splits)]),
+        fingerprint=fingerprint(*splits),  # a file of target rows too
         origin=Origin(ids, splits[0].without_labels()),
         targets=targets,
     )

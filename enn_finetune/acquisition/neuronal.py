@@ -20,6 +20,9 @@ Stream (NeurONAL-S, Algorithm 1): a row is asked about where w < 2 gamma beta_t,
 to have the label predicted. beta_t falls as 1 / sqrt(t); its constant is of the function class and
 not known in practice, so that it is the caller's `scale` here. Smoothed to a probability,
 min(1, threshold / w), every row may be asked about, which thresholds do not grant.
+
+The smoothing is ours. The pool's weights agree with a public program made after the paper, whose
+text, and with it the numbering of its algorithms, was not at hand.
 """
 
 from typing import NamedTuple

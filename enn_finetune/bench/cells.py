@@ -3,6 +3,7 @@
 Both go through the code that single runs and the demo use.
 """
 
+import math
 import re
 import shutil
 from collections.abc import Callable, Sequence
@@ -145,4 +146,8 @@ class Costs:
         """Rows trained on and rows scored when the fit of this round is done."""
         train, labels = self._config.train, self._config.budget.rounds[: number + 1]
         steps = [max(train.min_steps, -(-train.epochs * n // train.batch)) for n in labels]
-        return sum(steps) * train.batch, sum(self._rows - n for n in labels[:-1])
+        left = [self._rows - n for n in labels[:-1]]
+        share = self._config.acquisition.candidates_share
+        if share < 1:  # from the second time on, those that past scores name
+            left = [*left[:1], *(min(n, math.ceil(share * self._rows)) for n in left[1:])]
+        return sum(steps) * train.batch, sum(left)
