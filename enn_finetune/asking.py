@@ -8,7 +8,6 @@ import functools
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
@@ -28,25 +27,28 @@ class Asked(NamedTuple):
     """What is kept of rows."""
 
     kept: Kept  # leaves (n, ...)
-    scores: Array | np.ndarray  # (n,) what candidates of later rounds are found by
+    scores: Array | np.ndarray | None  # (n,) what candidates of later rounds are found by
 
 
 def sees_bought(rule: str) -> bool:
-    """True for rules that look at rows already bought, which are then read like the others."""
+    """True for rules that may look at rows already bought, which are then read like the others."""
     return rule in BATCH_RULES
 
 
-@functools.partial(encoder_jit, static_argnames=("indices", "rule"))
-def read(parts: Parts, inputs: Inputs, key: Array, *, indices: int, rule: str) -> Asked:
-    """What a rule keeps of a batch of rows, under `indices` indices that all rows share."""
+@functools.partial(encoder_jit, static_argnames=("indices", "rule", "remember"))
+def read(
+    parts: Parts, inputs: Inputs, key: Array, *, indices: int, rule: str, remember: bool = False
+) -> Asked:
+    """What a rule keeps of a batch of rows, under `indices` indices that all rows share.
+
+    There are scores where later rounds `remember` them.
+    """
     classifier = merge(parts)
     head, features = classifier.head, classifier.backbone(inputs)
     z = head.sample_index(jax.random.split(key)[0], indices if head.epistemic else 1)
     log_probs = jax.nn.log_softmax(head.many(features, z), axis=-1)
     rows = head.rows(features) if hasattr(head, "rows") else features
-    scores = jnp.zeros(log_probs.shape[1])
-    if rule != "random":
-        scores = history_score(rule)(log_probs, jax.random.key(0))
+    scores = history_score(rule)(log_probs, jax.random.key(0)) if remember else None
     return Asked(batch_rule(rule).read(log_probs, rows), scores)
 
 
@@ -69,12 +71,17 @@ def read_rows(
 
 
 def _how(config: Config) -> dict[str, Any]:
-    return {"indices": config.acquisition.indices, "rule": config.acquisition.rule}
+    asked = config.acquisition
+    return {
+        "indices": asked.indices,
+        "rule": asked.rule,
+        "remember": asked.candidates_share < 1,
+    }
 
 
 def read_targets(parts: Parts, targets: Rows | None, key: Array, config: Config) -> Kept | None:
-    """What is kept of the target rows, if some are named."""
-    if targets is None:
+    """What is kept of the target rows, if some are named and the rule can look at them."""
+    if targets is None or config.acquisition.rule not in BATCH_RULES:
         return None
     rows = np.arange(len(targets))
     return read_rows(parts, targets, rows, rows, key, config).kept

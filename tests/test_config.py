@@ -2,10 +2,7 @@
 
 import dataclasses
 import json
-import subprocess
-import sys
 import typing
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -15,8 +12,6 @@ from strategies import FEW
 from enn_finetune.acquisition.choose import EPISTEMIC, NAMES
 from enn_finetune.config import Config, ConfigError, build, differences, keys, load, rules
 
-ROOT = Path(__file__).resolve().parents[1]
-SHIPPED = sorted((ROOT / "configs").glob("**/*.toml"))
 VALUES = {name: kind for name, kind in keys().items() if kind is not None}
 
 # What else has to be said so that a value of a key makes sense.
@@ -27,6 +22,9 @@ COMPANIONS = {
     "train.schedule": {"budget.steps": 9, "regime": "online"},
     "budget.start": {"budget.labels": 500},
     "acquisition.anneal": {"budget.steps": 9},
+    "policy": {"backbone.tune": "full"},
+    "proxy.path": {"backbone.tune": "full"},
+    "proxy.replay": {"backbone.tune": "full"},
 }
 
 
@@ -43,8 +41,10 @@ def another(name: str) -> str:
     base = typing.get_args(kind)[0] if hasattr(kind, "__metadata__") else kind
     if typing.get_origin(base) is typing.Literal:
         return next(option for option in typing.get_args(base) if option != value)
-    if name == "backbone.layers":
+    if name in ("backbone.layers", "proxy.layers"):
         return "3,6"
+    if name == "proxy.modes":
+        return "lora,last"
     if isinstance(value, tuple):
         return "17,5" if all(isinstance(part, int) for part in value) else "here,there"
     if isinstance(value, float):
@@ -76,8 +76,8 @@ def test_the_keys_that_the_documentation_promises_exist():
 
 
 def test_the_rules_of_the_schema_are_those_of_the_table():
-    assert typing.get_args(VALUES["acquisition.rule"]) == NAMES
-    assert rules.EPISTEMIC == EPISTEMIC
+    assert sorted(typing.get_args(VALUES["acquisition.rule"])) == sorted(NAMES)
+    assert sorted(rules.EPISTEMIC) == sorted(EPISTEMIC)
 
 
 @pytest.mark.parametrize("rule", sorted(NAMES))
@@ -270,39 +270,3 @@ def test_what_cannot_be_read_is_named_with_its_path(tmp_path):
     path.write_text("")
     with pytest.raises(ConfigError, match="override 'seed' has no '='; write it as key=value"):
         load(path, ["seed"])
-
-
-# ---- identity
-
-
-def test_the_hash_is_the_same_in_another_process():
-    program = "from enn_finetune.config import build; print(build({'seed': 3}).hash)"
-    found = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
-    )
-    assert found.stdout.strip() == build({"seed": "3"}).hash
-
-
-def test_a_saved_config_differs_in_nothing_or_in_the_keys_that_changed():
-    config = build({"head.hidden": [8], "budget.steps": 7})
-    saved = json.loads(json.dumps(dataclasses.asdict(config)))
-    assert differences(config, saved) == []
-    saved["seed"] = 1
-    saved["head"]["hidden"] = [8, 8]
-    saved["budget"]["steps"] = None
-    saved["gone"] = {"key": 1}
-    assert differences(config, saved) == ["budget.steps", "gone.key", "head.hidden", "seed"]
-
-
-def test_a_config_cannot_be_changed():
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        Config().seed = 1  # type: ignore[misc]
-
-
-@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
-def test_every_shipped_config_loads(path):
-    assert isinstance(load(path), Config)
-
-
-def test_the_package_has_the_example_config():
-    assert ROOT / "configs" / "sst2.toml" in SHIPPED

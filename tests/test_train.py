@@ -9,7 +9,7 @@ import pytest
 import tiny_runs
 from flax import nnx
 
-from enn_finetune import train
+from enn_finetune import asking, train
 from enn_finetune.config.schema import TrainConfig
 from enn_finetune.models.backbone import Identity, load_backbone
 from enn_finetune.models.classifier import Classifier
@@ -262,7 +262,7 @@ def test_predictions_are_normalised_and_scores_finite(kind):
     inputs = batch().inputs * 1e3  # saturated
     log_probs = train.mean_log_probs(parts, inputs, KEY, indices=4)
     np.testing.assert_allclose(np.exp(log_probs).sum(axis=1), 1, atol=1e-5)
-    scores = train.priorities(parts, inputs, KEY, indices=4, rule="bald")
+    scores = asking.read(parts, inputs, KEY, indices=4, rule="bald").kept
     assert np.isfinite(scores).all()
     if kind == "linear":
         np.testing.assert_allclose(scores, 0, atol=1e-6)

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from enn_finetune import predictive
 from enn_finetune.acquisition.distances import Points, points, read_in_blocks, squared_distances
+from enn_finetune.acquisition.predictions import residuals
 from enn_finetune.acquisition.rows import argmax, gumbel, take, without
 from enn_finetune.types import BatchRule, Spread
 
@@ -16,9 +16,7 @@ def gradient_embeddings(log_probs: Array, features: Array) -> Points:
     Algorithm 1 of the paper, with the mean over indices as the prediction. The factors are the
     residuals (n, C), p - onehot(argmax p), and the features (n, D).
     """
-    probs = jnp.exp(predictive.mixture(log_probs))
-    residuals = probs - jax.nn.one_hot(jnp.argmax(probs, axis=-1), probs.shape[-1])
-    return points(residuals, features)
+    return points(residuals(log_probs), features)
 
 
 def read_gradients(log_probs: Array, features: Array) -> Points:

@@ -29,10 +29,9 @@ from enn_finetune.acquisition.kernels import EXACT, Factors, Kernel
 from enn_finetune.acquisition.rows import (
     BLOCK,
     argmax,
-    bought,
     map_blocks,
+    over_bought,
     take,
-    top_k,
     total,
     without,
 )
@@ -97,10 +96,15 @@ def prepare(
 ) -> tuple[Pool[Kept], Callable[[Kept], Factors]]:
     """The pool before any row is chosen, in whole blocks, and the function of its rows' factors."""
     factors_of = kernel.factors_of(kept, free, axis)
+
+    def given(cov: Array, picked: Array, live: Array) -> Array:
+        rows = factors_of(take(kept, picked, axis))
+        return condition_on(cov, rows._replace(noise=jnp.where(live, rows.noise, jnp.inf)))
+
     sizes = jax.eval_shape(factors_of, kept).factors
     cov = jnp.eye(sizes.shape[1], dtype=sizes.dtype)
     if not kernel.knows_bought:
-        cov = _given_bought(cov, factors_of, kept, bought(free, axis), axis)
+        cov = over_bought(given, cov, free, FOLD, axis)
     if axis is None and sizes.shape[0] > BLOCK:  # filled up once, not with every choice
         more = -sizes.shape[0] % BLOCK
         kept, free = jax.tree.map(
@@ -108,26 +112,6 @@ def prepare(
         )
     norms = map_blocks(lambda rows: jnp.sum(factors_of(rows).factors ** 2, axis=-1), kept)
     return Pool(kept, norms, free, cov), factors_of
-
-
-def _given_bought(
-    cov: Array, factors_of: Callable[[Kept], Factors], kept: Kept, left: Array, axis: Spread
-) -> Array:
-    """Covariance (R, R) given rows left (n,), FOLD at a time in row order; traced many of them."""
-    few = min(FOLD, left.shape[0])
-
-    def first(left: Array) -> tuple[Array, Array]:
-        picked = top_k(left.astype(jnp.float32), few, axis)
-        return picked, take(left, picked, axis)
-
-    def fold(state: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
-        cov, left, picked, live = state
-        rows = factors_of(take(kept, picked, axis))
-        cov = condition_on(cov, rows._replace(noise=jnp.where(live, rows.noise, jnp.inf)))
-        left = without(left, picked, axis)
-        return cov, left, *first(left)
-
-    return lax.while_loop(lambda state: state[3][0], fold, (cov, left, *first(left)))[0]
 
 
 # ---- batches for which every row is looked at with every choice

@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeVar
 import jax.numpy as jnp
 from jax import Array, lax
 
-from enn_finetune.acquisition.rows import argmax, bought, map_blocks, take, top_k, without
+from enn_finetune.acquisition.rows import argmax, map_blocks, over_bought, take, without
 from enn_finetune.types import Spread
 
 ROUNDING = 1e-5
@@ -109,23 +109,11 @@ def nearest_bought(rows: Points, free: Array, axis: Spread) -> Nearest:
 
     Time is bought * N * D, in products with CENTRES rows at a time; memory is a few arrays (N,).
     """
-    few = min(CENTRES, free.shape[0])
 
-    def first(left: Array) -> tuple[Array, Array]:
-        picked = top_k(left.astype(jnp.float32), few, axis)
-        return picked, take(left, picked, axis)
+    def compare(nearest: Nearest, picked: Array, live: Array) -> Nearest:
+        return nearer(rows, nearest, take(rows, picked, axis), picked, live)
 
-    def more(state: tuple[Nearest, Array, Array, Array]) -> Array:
-        return jnp.any(state[3])
-
-    def compare(state: tuple[Nearest, Array, Array, Array]) -> tuple[Nearest, Array, Array, Array]:
-        nearest, left, picked, live = state
-        nearest = nearer(rows, nearest, take(rows, picked, axis), picked, live)
-        left = without(left, picked, axis)
-        return nearest, left, *first(left)
-
-    left = bought(free, axis)
-    return lax.while_loop(more, compare, (no_centres(rows), left, *first(left)))[0]
+    return over_bought(compare, no_centres(rows), free, CENTRES, axis)
 
 
 def greedy(rows: Points, free: Array, count: int, score: Score, axis: Spread) -> Array:

@@ -23,6 +23,7 @@ from jax import Array, lax
 
 from enn_finetune import predictive
 from enn_finetune.acquisition.distances import read_in_blocks
+from enn_finetune.acquisition.predictions import residuals
 from enn_finetune.acquisition.rows import BLOCK, map_blocks, total
 from enn_finetune.types import Spread
 
@@ -198,9 +199,7 @@ def read_gradients(log_probs: Array, features: Array) -> Gradients:
     """Gradients as factors, with the mean over indices as the prediction (arXiv 1906.03671)."""
 
     def read(log_probs: Array, features: Array) -> Gradients:
-        probs = jnp.exp(predictive.mixture(log_probs))
-        held = jax.nn.one_hot(jnp.argmax(probs, axis=-1), probs.shape[-1])
-        return Gradients(probs - held, features)
+        return Gradients(residuals(log_probs), features)
 
     return read_in_blocks(read, log_probs, features)
 

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -21,6 +22,15 @@ def read_predictions(log_probs: Array, features: Array) -> Predictions:
     probs = jnp.exp(jnp.moveaxis(log_probs, 0, 1))
     kept = probs[..., 1:] if probs.shape[-1] == 2 else probs
     return Predictions(kept, predictive.uncertainty(log_probs).epistemic)
+
+
+def residuals(log_probs: Array) -> Array:
+    """Residuals (n, C) of log-probabilities (K, n, C): p - onehot(argmax p), p the mean over K.
+
+    The gradient of the loss in the logits at the label held for true (arXiv 1906.03671).
+    """
+    probs = jnp.exp(predictive.mixture(log_probs))
+    return probs - jax.nn.one_hot(jnp.argmax(probs, axis=-1), probs.shape[-1])
 
 
 def all_classes(probs: Array) -> Array:

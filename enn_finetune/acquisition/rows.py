@@ -31,6 +31,7 @@ BLOCK = 4096
 
 Tree = TypeVar("Tree")
 Result = TypeVar("Result")
+State = TypeVar("State")
 
 
 def _name(axis: Axis | str) -> str:
@@ -56,6 +57,39 @@ def real(n: int, axis: Spread) -> Array:
 def bought(free: Array, axis: Spread) -> Array:
     """Flags (n,): rows of the pool that are not free."""
     return ~free & real(free.shape[0], axis)
+
+
+def over_bought(
+    step: Callable[[State, Array, Array], State], state: State, free: Array, few: int, axis: Spread
+) -> State:
+    """The state after steps with the bought rows, `few` at a time in row order.
+
+    How many are bought is traced.
+
+    Args:
+      step: of a state, global numbers (few,) and flags (few,); only rows flagged are bought.
+      state: before the first step.
+      free: (n,) bool.
+      few: at most n are taken at a time.
+      axis: how rows are spread.
+    """
+    few = min(few, free.shape[0])
+
+    def first(left: Array) -> tuple[Array, Array]:
+        picked = top_k(left.astype(jnp.float32), few, axis)
+        return picked, take(left, picked, axis)
+
+    def more(loop: tuple[State, Array, Array, Array]) -> Array:
+        return loop[3][0]  # rows left come first
+
+    def advance(loop: tuple[State, Array, Array, Array]) -> tuple[State, Array, Array, Array]:
+        state, left, picked, live = loop
+        state = step(state, picked, live)
+        left = without(left, picked, axis)
+        return state, left, *first(left)
+
+    left = bought(free, axis)
+    return lax.while_loop(more, advance, (state, left, *first(left)))[0]
 
 
 def map_blocks(function: Callable[[Tree], Result], rows: Tree, block: int = BLOCK) -> Result:

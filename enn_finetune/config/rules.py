@@ -1,24 +1,42 @@
-"""The names of all acquisition rules, for configs to be checked without jax."""
+"""The names of all acquisition rules, for configs to be checked without jax.
 
-from typing import Literal
+A test holds them to those of `acquisition.choose`, which needs jax.
+"""
 
-RuleName = Literal[
+from typing import Literal, get_args
+
+PlainRule = Literal[
     "random",
     "entropy",
     "margin",
     "least_confidence",
-    "bald",
-    "variance",
     "power_margin",
     "power_entropy",
-    "power_bald",
-    "power_variance",
     "power4_margin",
     "power4_entropy",
-    "power4_bald",
     "softmax_margin",
-    "softmax_bald",
     "softrank_margin",
+    "itl_features",
+    "vtl_features",
+    "itl_gradients",
+    "vtl_gradients",
+    "badge",
+    "kcenter",
+    "confident_coreset",
+    "lcmd",
+    "lcmd_gradients",
+    "typiclust",
+    "neuronal",
+]
+"""Rules that any head can answer."""
+
+EpistemicRule = Literal[
+    "bald",
+    "variance",
+    "power_bald",
+    "power_variance",
+    "power4_bald",
+    "softmax_bald",
     "softrank_bald",
     "epig",
     "eer",
@@ -30,43 +48,12 @@ RuleName = Literal[
     "itl",
     "vtl",
     "ctl",
-    "itl_features",
-    "vtl_features",
-    "itl_gradients",
-    "vtl_gradients",
-    "badge",
-    "kcenter",
-    "confident_coreset",
     "confident_coreset_bald",
-    "lcmd",
-    "lcmd_gradients",
-    "typiclust",
     "pool_loss",
-    "neuronal",
 ]
-"""All rules: a test holds this list to that of `acquisition.choose`, which needs jax."""
+"""Rules that read the spread over indices, of which a plain head has none."""
 
-EPISTEMIC: frozenset[str] = frozenset(
-    {
-        "bald",
-        "variance",
-        "power_bald",
-        "power_variance",
-        "power4_bald",
-        "softmax_bald",
-        "softrank_bald",
-        "epig",
-        "eer",
-        "eer_brier",
-        "epig_batch",
-        "batchbald",
-        "logdet",
-        "condvar",
-        "itl",
-        "vtl",
-        "ctl",
-        "confident_coreset_bald",
-        "pool_loss",
-    }
-)
-"""Rules that read the spread over indices, of which a plain head has none; held likewise."""
+RuleName = Literal[PlainRule, EpistemicRule]
+"""All rules."""
+
+EPISTEMIC: frozenset[str] = frozenset(get_args(EpistemicRule))

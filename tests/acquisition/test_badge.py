@@ -13,6 +13,9 @@ from enn_finetune.types import Shown
 
 K, N, C, D = 3, 12, 4, 6
 KEY = jax.random.key(0)
+chosen = jax.jit(badge, static_argnums=1)
+embedded = jax.jit(gradient_embeddings)
+distances_from = jax.jit(lambda rows, row: squared_distances(rows, take(rows, row, None)))
 
 
 def shown(seed: int, free: np.ndarray | None = None, rows: int = N) -> Shown:
@@ -32,11 +35,11 @@ def written_out(seen: Shown) -> np.ndarray:
 def test_distances_from_the_factors_are_those_of_the_embeddings():
     seen = shown(0)
     full = written_out(seen)
-    embeddings = gradient_embeddings(seen.log_probs, seen.features)
+    embeddings = embedded(seen.log_probs, seen.features)
     np.testing.assert_allclose(embeddings.norms, (full**2).sum(1), rtol=1e-5)
     for row in range(N):
         expected = ((full - full[row]) ** 2).sum(1)
-        found = squared_distances(embeddings, take(embeddings, jnp.int32(row), None))
+        found = distances_from(embeddings, jnp.int32(row))
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 
@@ -47,10 +50,8 @@ def test_the_embedding_is_the_gradient_at_the_label_held_for_true():
     def loss(w, row):
         return -jax.nn.log_softmax(logits[row] + w @ x[row])[jnp.argmax(logits[row])]
 
-    full = written_out(seen)
-    for row in range(N):
-        gradient = jax.grad(loss)(jnp.zeros((C, D)), row)
-        np.testing.assert_allclose(np.ravel(gradient), full[row], atol=1e-5)
+    gradients = jax.jit(jax.vmap(jax.grad(loss), (None, 0)))(jnp.zeros((C, D)), jnp.arange(N))
+    np.testing.assert_allclose(gradients.reshape(N, -1), written_out(seen), atol=1e-5)
 
 
 def test_duplicates_are_at_distance_0_however_long():
@@ -59,11 +60,9 @@ def test_duplicates_are_at_distance_0_however_long():
         features=1e3 * jnp.tile(seen.features[:20], (2, 1)),
         log_probs=jnp.tile(seen.log_probs[:, :20], (1, 2, 1)),
     )
-    embeddings = gradient_embeddings(seen.log_probs, seen.features)
+    embeddings = embedded(seen.log_probs, seen.features)
     for row in range(20):
-        distances = np.asarray(
-            squared_distances(embeddings, take(embeddings, jnp.int32(row), None))
-        )
+        distances = np.asarray(distances_from(embeddings, jnp.int32(row)))
         assert distances[row] == distances[row + 20] == 0
         assert (np.delete(distances, [row, row + 20]) > 0).all()
 
@@ -74,7 +73,7 @@ def test_the_first_is_the_free_row_of_largest_norm_whatever_the_key():
     free = np.ones(N, bool)
     for expected in np.argsort(-norms)[:3]:
         for seed in range(3):
-            rows = badge(seen._replace(free=jnp.asarray(free)), 1, jax.random.key(seed))
+            rows = chosen(seen._replace(free=jnp.asarray(free)), 1, jax.random.key(seed))
             assert rows.tolist() == [expected]
         free[expected] = False
 

@@ -19,6 +19,12 @@ from enn_finetune.acquisition.kernels import (
 
 K, N, D = 5, 7, 3
 ALL = jnp.ones(N, bool)
+read = jax.jit(lambda kernel, lp, x: kernel.read(lp, x), static_argnums=0)
+factors_of = jax.jit(
+    lambda kernel, kept, free: kernel.factors_of(kept, free, None)(kept), static_argnums=0
+)
+reading_of = jax.jit(kernels._reading)
+summed = jax.jit(lambda x: sum_blocks(lambda some: some.T @ some, x, None))
 
 
 def features(seed: int, rows: int = N, width: int = D) -> jax.Array:
@@ -27,7 +33,7 @@ def features(seed: int, rows: int = N, width: int = D) -> jax.Array:
 
 def test_of_two_classes_the_covariance_is_that_of_the_probabilities_over_both():
     lp = seeded_log_probs(0, K, N, 2)
-    found = indices.read(jnp.asarray(lp), features(0))
+    found = read(indices, jnp.asarray(lp), features(0))
     probs = np.exp(lp.astype(np.float64))
     deviations = probs - probs.mean(0)
     expected = np.einsum("knc,kmc->nm", deviations, deviations) / K
@@ -47,7 +53,7 @@ def shares(lp: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("classes", [3, 4, 9])
 def test_the_reading_of_a_label_is_the_one_that_the_index_explains_best(classes):
     lp = seeded_log_probs(1, 40, N, classes)
-    found = indices.read(jnp.asarray(lp), features(0))
+    found = read(indices, jnp.asarray(lp), features(0))
     signal = (np.asarray(found.factors, np.float64) ** 2).sum(-1)
     share = signal / (signal + np.asarray(found.noise))
     for row, (epistemic, total) in enumerate(zip(*shares(lp), strict=True)):
@@ -59,10 +65,10 @@ def test_the_reading_has_norm_1_and_its_two_variances_add_up_to_the_total():
     lp = seeded_log_probs(2, K, N, 4)
     probs = jnp.exp(jnp.asarray(lp))
     mean = probs.mean(0)
-    reading = np.asarray(kernels._reading(mean, probs - mean[None]), np.float64)
+    reading = np.asarray(reading_of(mean, probs - mean[None]), np.float64)
     np.testing.assert_allclose((reading**2).sum(1), 1, rtol=1e-5)
     np.testing.assert_allclose(reading.sum(1), 0, atol=1e-5)
-    found = indices.read(jnp.asarray(lp), features(0))
+    found = read(indices, jnp.asarray(lp), features(0))
     total = np.einsum("nc,ncd,nd->n", reading, shares(lp)[1], reading)
     np.testing.assert_allclose((found.factors**2).sum(1) + found.noise, total, rtol=1e-5)
 
@@ -85,15 +91,15 @@ def test_factors_of_any_predictions_are_finite_and_no_noise_is_0(lp):
 def test_where_no_index_disagrees_the_factors_are_0():
     for classes in (1, 2, 4):
         lp = np.repeat(seeded_log_probs(3, 1, N, classes), K, axis=0)
-        found = indices.read(jnp.asarray(lp), features(0))
+        found = read(indices, jnp.asarray(lp), features(0))
         np.testing.assert_allclose(found.factors, 0, atol=1e-7)
 
 
 def test_last_layer_noise_is_fishers_and_the_prior_has_its_variance_on_free_rows():
     lp, x = seeded_log_probs(4, K, N, 3), features(1)
-    kept = last_layer.read(jnp.asarray(lp), x)
+    kept = read(last_layer, jnp.asarray(lp), x)
     free = jnp.arange(N) < 4
-    found = last_layer.factors_of(kept, free, None)(kept)
+    found = factors_of(last_layer, kept, free)
     probs = np.exp(lp)
     q = probs[:, np.arange(N), probs.mean(0).argmax(1)]
     np.testing.assert_allclose(found.noise, 1 / (q * (1 - q)).mean(0), rtol=1e-5)
@@ -106,8 +112,8 @@ def test_last_layer_noise_is_fishers_and_the_prior_has_its_variance_on_free_rows
 @pytest.mark.parametrize("classes", [2, 3, 5])
 def test_gradients_in_the_basis_have_the_inner_products_of_those_written_out(classes):
     lp, x = seeded_log_probs(5, K, N, classes), features(2)
-    kept = gradients.read(jnp.asarray(lp), x)
-    found = gradients.factors_of(kept, ALL, None)(kept)
+    kept = read(gradients, jnp.asarray(lp), x)
+    found = factors_of(gradients, kept, ALL)
     probs = np.exp(lp.astype(np.float64)).mean(0)
     residuals = probs - np.eye(classes)[probs.argmax(1)]
     written = np.einsum("nc,nd->ncd", residuals, np.asarray(x, np.float64)).reshape(N, -1)
@@ -125,7 +131,7 @@ def test_gradients_of_many_classes_keep_the_leading_directions_of_the_residuals(
     residuals = rng.normal(size=(N, 2)) @ rng.normal(size=(2, classes))  # of rank 2
     residuals += 1e-4 * rng.normal(size=residuals.shape)
     kept = Gradients(jnp.asarray(residuals, jnp.float32), features(3, N, width))
-    found = gradients.factors_of(kept, ALL, None)(kept).factors
+    found = factors_of(gradients, kept, ALL).factors
     assert found.shape == (N, kernels.RANK)
     x = np.asarray(kept.features, np.float64)
     expected = (residuals @ residuals.T) * (x @ x.T)
@@ -136,7 +142,7 @@ def test_gradients_of_many_classes_keep_the_leading_directions_of_the_residuals(
 def test_rows_read_in_blocks_get_the_same_factors():
     lp, x = jnp.asarray(seeded_log_probs(7, 3, 5000, 3)), features(4, 5000)
     for kernel in (indices, last_layer, gradients):
-        whole, part = jax.jit(kernel.read)(lp, x), jax.jit(kernel.read)(lp[:, 4990:], x[4990:])
+        whole, part = read(kernel, lp, x), read(kernel, lp[:, 4990:], x[4990:])
         for one, other in zip(whole, part, strict=True):
             np.testing.assert_allclose(one[4990:], other, atol=1e-5)
 
@@ -144,7 +150,7 @@ def test_rows_read_in_blocks_get_the_same_factors():
 @pytest.mark.parametrize("rows", [10, 4096, 9000])
 def test_sums_of_blocks_are_sums(rows):
     x = features(5, rows)
-    found = sum_blocks(lambda some: some.T @ some, x, None)
+    found = summed(x)
     full = np.asarray(x, np.float64)
     np.testing.assert_allclose(found, full.T @ full, rtol=1e-4, atol=1e-2)
 
@@ -156,6 +162,6 @@ def test_padding_of_zeros_has_finite_factors():
         gradients: Gradients(jnp.zeros((2, 3)), jnp.zeros((2, D))),
     }
     for kernel, kept in blank.items():
-        found = kernel.factors_of(kept, jnp.zeros(2, bool), None)(kept)
+        found = factors_of(kernel, kept, jnp.zeros(2, bool))
         assert not np.any(found.factors)
         assert np.isfinite(1 / np.asarray(found.noise)).all()

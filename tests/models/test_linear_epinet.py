@@ -17,6 +17,7 @@ from enn_finetune.models.softmax_regression import fit_softmax_regression
 STATIC = ("index_dim", "l2_grid")
 fit_jit = jax.jit(fit_linear_epinet, static_argnames=STATIC)
 regression = jax.jit(fit_softmax_regression)
+preserving = jax.jit(mean_preserving_logits)
 KEY = jax.random.key(0)
 
 
@@ -91,6 +92,7 @@ def test_flat_pools_and_impossible_ones():
 # ---- the mean is preserved
 
 
+@jax.jit
 def mean_over_index(logits, spread):
     half = jax.random.normal(jax.random.key(9), (10_000, spread.shape[1]))
     z = jnp.concatenate([half, -half])
@@ -109,7 +111,7 @@ def test_mean_prediction_is_the_one_wanted(classes, worst, mean, scale):
     keys = jax.random.split(jax.random.key(classes))
     wanted = 2 * jax.random.normal(keys[0], (60, classes))
     spread = scale * jax.random.normal(keys[1], (60, 32, classes)) / np.sqrt(32)
-    got = mean_over_index(jax.jit(mean_preserving_logits)(wanted, spread), spread)
+    got = mean_over_index(preserving(wanted, spread), spread)
     gap = np.abs(np.asarray(got - jax.nn.softmax(wanted)))
     assert gap.max() < worst
     assert gap.sum(axis=1).mean() / 2 < mean
@@ -125,11 +127,11 @@ def test_mean_prediction_is_the_one_wanted(classes, worst, mean, scale):
 )
 def test_without_spread_logits_stay_and_saturated_ones_are_finite(classes, size, seed):
     wanted = size * jax.random.normal(jax.random.key(seed), (6, classes))
-    still = mean_preserving_logits(wanted, jnp.zeros((6, 3, classes)))
+    still = preserving(wanted, jnp.zeros((6, 3, classes)))
     np.testing.assert_allclose(
         jax.nn.softmax(still), jax.nn.softmax(wanted), atol=2e-5 + 1e-6 * size
     )
-    wide = mean_preserving_logits(wanted, 30 * jax.random.normal(KEY, (6, 3, classes)))
+    wide = preserving(wanted, 30 * jax.random.normal(KEY, (6, 3, classes)))
     assert np.isfinite(wide).all()
     if size and classes == 2:
         np.testing.assert_array_equal(np.argmax(wide, axis=1), np.argmax(wanted, axis=1))

@@ -24,6 +24,8 @@ from enn_finetune.models.softmax_regression import (
 
 KEY = jax.random.key(1)
 N, WIDTH = 24, 5
+regression = jax.jit(fit_softmax_regression)
+fit_dropped = jax.jit(dropout_head.fit_dropped)
 
 
 def problem(classes: int, seed: int = 0):
@@ -44,7 +46,7 @@ def test_a_member_is_the_weighted_regression(classes):
     rotated = rotate(x, jnp.ones(N))
     found = jax.jit(fit_regressions)(rotated, targets, counts, 0.5)
     for m in range(3):
-        alone = fit_softmax_regression(x, targets, counts[:, m], 0.5).coefficients
+        alone = regression(x, targets, counts[:, m], 0.5).coefficients
         np.testing.assert_allclose(rotated.basis @ found[:, m], alone, atol=2e-3)
 
 
@@ -126,7 +128,7 @@ def test_training_under_dropout_minimises_the_masked_loss():
     uniform = dropout_head.row_uniforms(KEY, N, WIDTH)
     start = jnp.zeros((WIDTH, 1, 3))
     weights = jnp.ones((N, 1))
-    found = dropout_head.fit_dropped(x, uniform, 0.4, targets, weights, 0.5, start)[:, 0]
+    found = fit_dropped(x, uniform, 0.4, targets, weights, 0.5, start)[:, 0]
 
     def loss(w):
         basis = dropout_head.cosine_basis(WIDTH)
@@ -137,8 +139,8 @@ def test_training_under_dropout_minimises_the_masked_loss():
     assert float(jnp.abs(jax.grad(loss)(found)).max()) < 0.05
     assert float(loss(found)) < float(loss(found * 0.98))
     assert float(loss(found)) < float(loss(found * 1.02))
-    still = dropout_head.fit_dropped(x, uniform, 0.0, targets, weights, 0.5, start)[:, 0]
-    plain = fit_softmax_regression(x, targets, jnp.ones(N), 0.5).coefficients
+    still = fit_dropped(x, uniform, 0.0, targets, weights, 0.5, start)[:, 0]
+    plain = regression(x, targets, jnp.ones(N), 0.5).coefficients
     np.testing.assert_allclose(still, plain, atol=0.02)
 
 
@@ -172,12 +174,13 @@ def test_kron_draws_have_the_factored_covariance(monkeypatch):
     )
 
 
-@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("classes", [pytest.param(2, marks=pytest.mark.slow), 3])
 def test_laplaces_members_are_the_posteriors_draws(classes, monkeypatch):
     monkeypatch.setattr(laplace_head, "DRAWS", 4000)
     x, targets = problem(classes)
     pool = pool_shapes(x[:, :-1])
-    fit = laplace_head.fit_laplace(x[:, :-1], targets, jnp.ones(N), pool, key=KEY)
+    solve = jax.jit(lambda *given: laplace_head.fit_laplace(*given, key=KEY))  # with these draws
+    fit = solve(x[:, :-1], targets, jnp.ones(N), pool)
     head = laplace_head.laplace(fit)
     rows = np.asarray(head.rows(x[:, :-1]), np.float64)
     probs = np.asarray(jax.nn.softmax(rows @ fit.coefficients), np.float64)
@@ -234,7 +237,7 @@ def test_the_networks_are_odd_in_the_index_and_of_unit_scale():
     )
 
 
-@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("classes", [pytest.param(2, marks=pytest.mark.slow), 3])
 def test_the_mlp_epinets_mean_prediction_is_the_regressions(classes):
     x, targets = problem(classes)
     features = x[:, :-1]
