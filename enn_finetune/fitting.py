@@ -57,11 +57,15 @@ def _closed_form(problem: Problem, pool: FeatureRows, config: Config) -> Fit:
 
 
 def by_gradient(problem: Problem, config: Config, number: int) -> train.Parts:
-    """Train for `train.epochs` passes over the labels bought, at least `train.min_steps` steps."""
+    """Train for `train.epochs` passes over the labels bought, at least `train.min_steps` steps.
+
+    The steps of a probe come before these.
+    """
+    recipe = config.training
     parts = train.split(new_classifier(problem, config), config.backbone.embeddings)
-    state = train.begin(parts, config.train, config.backbone.embeddings)
-    bought, size = problem.oracle.bought, config.train.batch
-    steps = max(config.train.min_steps, -(-config.train.epochs * len(bought) // size))
+    state = train.begin(parts, recipe, config.backbone.embeddings)
+    bought, size = problem.oracle.bought, recipe.batch
+    steps = max(recipe.min_steps, -(-recipe.epochs * len(bought) // size)) + recipe.probe_steps
     generator = np.random.Generator(np.random.Philox(key=config.seed, counter=[0, 0, 3, number]))
     passes = -(-steps * size // len(bought))
     order = np.concatenate([generator.permutation(bought) for _ in range(passes)])
@@ -75,7 +79,8 @@ def by_gradient(problem: Problem, config: Config, number: int) -> train.Parts:
             state,
             batch_of(problem, rows, size),
             key,
-            config=config.train,
+            config=recipe,
             total=jnp.float32(steps),
+            probe=step < recipe.probe_steps,
         )
     return train.view(parts, state, averaged=True)

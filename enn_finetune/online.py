@@ -46,7 +46,8 @@ def run(problem: Problem, config: Config, session: Session) -> tuple[Classifier,
       RunStoppedError: a signal came; everything is saved and the run can go on, bit for bit.
     """
     parts = train.split(new_classifier(problem, config), config.backbone.embeddings)
-    state = train.begin(parts, config.train, config.backbone.embeddings)
+    recipe = config.training
+    state = train.begin(parts, recipe, config.backbone.embeddings)
     loader, key = loader_of(problem, config), jax.random.key(config.seed)
     saved = session.restore(state)
     if saved is not None:
@@ -81,8 +82,9 @@ def run(problem: Problem, config: Config, session: Session) -> tuple[Classifier,
                 state,
                 batch,
                 key,
-                config=config.train,
+                config=recipe,
                 total=jnp.float32(config.budget.steps or 0),
+                probe=loader.step <= recipe.probe_steps,
             )
             bought = len(problem.oracle.bought)
             session.display.advance(bought, rows=len(rows) + scored)
@@ -108,21 +110,24 @@ def score(
 ) -> np.ndarray:
     """Priorities (N,) of the candidate rows under the current weights and fresh indices.
 
-    A rule that chooses rows together gives a step's rows their places, and the others the last one.
+    They are places, counted from the last one; a rule that chooses rows together gives them to a
+    step's rows, and the others have 0. Rows whose predictions are not finite have nan, which the
+    loader refuses by their numbers.
     """
     rows, rule = len(problem.pool), config.acquisition.rule
     size = min(config.train.batch * config.acquisition.candidates, rows)
     inputs = problem.pool.take(candidates, size)
-    key, indices = jax.random.fold_in(key, 2**20 + step), config.acquisition.indices
-    if not asking.sees_bought(rule):
-        found = train.priorities(parts, inputs, key, indices=indices, rule=rule)
-        return np.asarray(found)[: len(candidates)]
-    asked = asking.read(parts, inputs, key, indices=indices, rule=rule)
+    key, count = jax.random.fold_in(key, 2**20 + step), len(candidates)
+    asked = asking.read(parts, inputs, key, indices=config.acquisition.indices, rule=rule)
     targets = asking.read_targets(parts, problem.targets, key, config)
-    kept = jax.tree.map(lambda leaf: leaf[: len(candidates)], asked.kept)
-    count = min(config.train.batch, len(candidates))
-    free = np.ones(len(candidates), bool)
-    picked = asking.pick(kept, free, key, targets, rule=rule, count=count)
-    places = np.zeros(len(candidates), np.float32)
-    places[np.asarray(picked)] = np.arange(count, 0, -1)
+    shown = most = size
+    if asking.sees_bought(rule):  # it would take rows that only fill up for rows bought
+        shown, most = count, min(config.train.batch, count)
+    kept = jax.tree.map(lambda leaf: leaf[:shown], asked.kept)
+    free = np.arange(shown) < count
+    picked = np.asarray(asking.pick(kept, free, key, targets, rule=rule, count=most))[:count]
+    places = np.zeros(count, np.float32)
+    places[picked] = np.arange(len(picked), 0, -1)
+    for leaf in jax.tree.leaves(kept):
+        places[~np.isfinite(leaf[:count]).reshape(count, -1).all(axis=1)] = np.nan
     return places

@@ -18,6 +18,7 @@ from enn_finetune.data.pools import Selection, select
 from enn_finetune.data.splits import Split, fingerprint
 from enn_finetune.data.targets import at_most, find_targets
 from enn_finetune.features import TextFeatures, cache_folder
+from enn_finetune.models import tuning
 from enn_finetune.models.backbone import Backbone, BertBackbone, Identity, Pairs, load_backbone
 from enn_finetune.models.classifier import Classifier
 from enn_finetune.models.heads import make_head
@@ -177,6 +178,7 @@ def encode_splits(config: Config, splits: Sequence[Split], display: Display) -> 
         pairs=_pairs(config, splits[0]),
         dtype=config.backbone.dtype,
     )
+    tuning.check(config.backbone, encoder.bert.config, folder)
     positions = encoder.bert.config.max_position_embeddings
     if config.backbone.max_tokens > positions:
         raise ConfigError(
@@ -231,7 +233,7 @@ def _reader(
 ) -> Callable[[Split], Rows]:
     """What turns a split into model inputs: features if the encoder is frozen, else tokens."""
     size = config.evaluation.batch
-    if config.backbone.tune == "full":
+    if config.backbone.tune != "frozen":
         tokenizer, most = load_tokenizer(folder), config.backbone.max_tokens
         return lambda split: TokenRows.read(tokenizer, split.text, split.pair, most, size)
     features = TextFeatures(
@@ -260,13 +262,13 @@ def _targets(split: Split) -> np.ndarray:
 
 
 def new_classifier(problem: Problem, config: Config) -> Classifier:
-    """The classifier before training: pretrained backbone, head seeded by the run's seed.
+    """The classifier before training: pretrained backbone, head and additions seeded by the run.
 
     Frozen is the identity backbone over cached features, not a mode of its own.
     """
-    backbone: Backbone = problem.encoder
-    if config.backbone.tune == "frozen":
-        backbone = Identity(problem.encoder.width)
+    backbone: Backbone = Identity(problem.encoder.width)
+    if config.backbone.tune != "frozen":
+        backbone = tuning.adapted(problem.encoder, config.backbone, config.seed)
     head: dict[str, object] = {
         "kind": config.head.kind,
         "features": problem.encoder.width,

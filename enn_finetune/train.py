@@ -6,6 +6,7 @@ shape; all randomness is a function of (seed, step).
 """
 
 import functools
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax
@@ -14,14 +15,14 @@ import optax
 from flax import nnx
 from jax import Array
 
-from enn_finetune.acquisition.choose import RULES
 from enn_finetune.compiling import encoder_jit
 from enn_finetune.config.schema import TrainConfig
 from enn_finetune.models import epinet_loss
-from enn_finetune.models.backbone import Inputs
+from enn_finetune.models.backbone import BertBackbone, Inputs
 from enn_finetune.models.classifier import Classifier
 from enn_finetune.models.linear_epinet import LinearEpinet
 from enn_finetune.models.touched import TouchedAdam, gather, touched, touched_adam
+from enn_finetune.models.tuning import plain
 from enn_finetune.predictive import mixture
 from enn_finetune.types import TokenBatch
 
@@ -57,7 +58,11 @@ class Batch(NamedTuple):
 
 
 def split(classifier: Classifier, embeddings: str) -> Parts:
-    """Take a classifier apart; `embeddings` is backbone.embeddings of the config."""
+    """Take a classifier apart; `embeddings` is backbone.embeddings of the config.
+
+    Trained is every `nnx.Param`, but for the word table: `models.tuning.adapted` has made what its
+    mode leaves alone something else.
+    """
 
     def trained(path: tuple[object, ...], value: object) -> bool:
         is_word_table = tuple(str(part) for part in path[:3]) == WORD_TABLE
@@ -76,8 +81,14 @@ def view(parts: Parts, state: TrainState, *, averaged: bool) -> Parts:
 
 
 def merge(parts: Parts) -> Classifier:
-    """Put a classifier together again."""
-    return nnx.merge(*parts)
+    """Put a classifier together again, what a tuning mode added folded into the encoder's weights.
+
+    It predicts the same, and as quickly as one that was trained as a whole.
+    """
+    classifier: Classifier = nnx.merge(*parts)
+    if isinstance(classifier.backbone, BertBackbone):
+        classifier.backbone.bert = plain(classifier.backbone.bert)
+    return classifier
 
 
 def _with_word_table(fixed: nnx.State, table: Array) -> nnx.State:
@@ -105,14 +116,13 @@ def optimizer(config: TrainConfig) -> optax.GradientTransformation:
 
     def group(params: nnx.State) -> nnx.State:
         return jax.tree.map_with_path(
-            lambda path, _: "encoder" if path[0] == jax.tree_util.DictKey("backbone") else "head",
-            params,
+            lambda path, _: "head" if _in_head(path) else "encoder", params
         )
 
     def kernels(params: nnx.State) -> nnx.State:
         return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
 
-    encoder = optax.adamw(config.lr, weight_decay=config.weight_decay, mask=kernels)
+    encoder = optax.adamw(config.peak, weight_decay=config.weight_decay, mask=kernels)
     return optax.multi_transform({"encoder": encoder, "head": optax.adam(config.head_lr)}, group)
 
 
@@ -131,14 +141,20 @@ def begin(parts: Parts, config: TrainConfig, embeddings: str) -> TrainState:
     )
 
 
-def loss(classifier: Classifier, batch: Batch, key: Array, config: TrainConfig) -> Array:
+def loss(
+    classifier: Classifier, batch: Batch, key: Array, config: TrainConfig, *, probe: bool = False
+) -> Array:
     """Mean cross-entropy over rows and fresh indices, plus the head's L2 over n, in nats.
 
-    arXiv 2107.08924, eq. 8, with the bootstrap weight of a row under an index if configured.
+    arXiv 2107.08924, eq. 8, with the bootstrap weight of a row under an index if configured. A
+    `probe` is a function of the head alone, on features without dropout.
     """
     index_key, dropout_key = jax.random.split(key)
     z = classifier.head.sample_index(index_key, config.indices if classifier.head.epistemic else 1)
-    log_probs = classifier.log_probs(batch.inputs, z, key=dropout_key)
+    features = classifier.backbone(batch.inputs, key=None if probe else dropout_key)
+    if probe:
+        features = jax.lax.stop_gradient(features)
+    log_probs = jax.nn.log_softmax(classifier.head.many(features, z), axis=-1)
     index_weights = None
     if config.bootstrap != "none" and classifier.head.epistemic:
         # One key for all steps: a row's signature is its own for good.
@@ -148,7 +164,7 @@ def loss(classifier: Classifier, batch: Batch, key: Array, config: TrainConfig) 
     return data + epinet_loss.l2(nnx.state(classifier.head), config.l2, batch.labels)
 
 
-@functools.partial(encoder_jit, static_argnames="config", donate_argnames="state")
+@functools.partial(encoder_jit, static_argnames=("config", "probe"), donate_argnames="state")
 def train_step(
     graph: nnx.GraphDef,
     fixed: nnx.State,
@@ -158,11 +174,13 @@ def train_step(
     *,
     config: TrainConfig,
     total: Array,
+    probe: bool = False,
 ) -> tuple[TrainState, Array]:
     """One step; returns the new state (the old one's memory is reused) and the loss ().
 
     `key` is the run's; the step's own randomness is folded in from the step number. `total` () is
-    the number of steps that a linear decay ends at.
+    the number of steps that a linear decay ends at. A `probe` step, as `train.probe_steps` are,
+    leaves the encoder as it is.
     """
     key = jax.random.fold_in(key, state.step)
     words, unique, rows = state.words, None, None
@@ -173,41 +191,48 @@ def train_step(
 
     def objective(params: nnx.State, rows: Array | None) -> Array:
         rest = fixed if rows is None else _with_word_table(fixed, rows)
-        return loss(nnx.merge(graph, params, rest), batch, key, config)
+        return loss(nnx.merge(graph, params, rest), batch, key, config, probe=probe)
 
     value, grads = jax.value_and_grad(objective, argnums=(0, 1))(state.params, rows)
     norm = jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(grads)))
     scale = jnp.minimum(1.0, config.clip / (norm + 1e-12))
     grads, row_grads = jax.tree.map(lambda leaf: leaf * scale, grads)
-    share = rate(state.step, total, config)
+    before = 0 if probe else config.probe_steps  # what follows the probe begins anew
+    since = state.step - before
+    share = rate(since, total - before, replace(config, schedule="constant") if probe else config)
     updates, moments = optimizer(config).update(grads, state.optimizer, state.params)
     params = optax.apply_updates(state.params, jax.tree.map(lambda leaf: leaf * share, updates))
-    if words is not None and unique is not None:
-        words = touched_adam(words, unique, row_grads, config.lr * share)
+    if words is not None and unique is not None and not probe:
+        words = touched_adam(words, unique, row_grads, config.peak * share)
     # A plain mean at first, then exponential: the early average is not pulled to the start.
-    decay = jnp.minimum(config.average, state.step / (state.step + 1.0))
+    decay = jnp.minimum(config.average, since / (since + 1.0))
     average = optax.incremental_update(params, state.average, 1 - decay)
+    if probe:
+        params, average = _head(params, state.params), _head(average, state.average)
+        encoder = {"encoder": state.optimizer.inner_states["encoder"]}
+        moments = moments._replace(inner_states=moments.inner_states | encoder)
     return TrainState(params, average, moments, words, state.step + 1), value
 
 
+def _head(new: nnx.State, old: nnx.State) -> nnx.State:
+    """The old parameters with the new ones of the head."""
+    return jax.tree.map_with_path(lambda path, *both: both[not _in_head(path)], new, old)
+
+
+def _in_head(path: tuple[object, ...]) -> bool:
+    return path[0] == jax.tree_util.DictKey("head")
+
+
 @functools.partial(encoder_jit, static_argnames="indices")
-def mean_log_probs(parts: Parts, inputs: Inputs, key: Array, *, indices: int) -> Array:
-    """Log of the mean prediction: (N, C), over `indices` indices where it is not known exactly."""
+def predictions(parts: Parts, inputs: Inputs, key: Array, *, indices: int) -> tuple[Array, Array]:
+    """Log of the mean prediction (N, C), and log-probabilities (K, N, C) under `indices` indices.
+
+    The mean is exact where it is known; a plain head has K = 1.
+    """
     classifier = merge(parts)
-    if isinstance(classifier.head, LinearEpinet):
-        rows = classifier.head.rows(classifier.backbone(inputs))
-        return classifier.head.mean_from_rows(rows)
-    return mixture(_log_probs(parts, inputs, key, indices))
-
-
-@functools.partial(encoder_jit, static_argnames=("indices", "rule"))
-def priorities(parts: Parts, inputs: Inputs, key: Array, *, indices: int, rule: str) -> Array:
-    """Priorities (N,) of rows under a rule, with `indices` fresh indices shared by all rows."""
-    index_key, rule_key = jax.random.split(key)
-    return RULES[rule](_log_probs(parts, inputs, index_key, indices), rule_key)
-
-
-def _log_probs(parts: Parts, inputs: Inputs, key: Array, indices: int) -> Array:
-    classifier = merge(parts)
-    z = classifier.head.sample_index(key, indices if classifier.head.epistemic else 1)
-    return classifier.log_probs(inputs, z)
+    head, features = classifier.head, classifier.backbone(inputs)
+    z = head.sample_index(key, indices if head.epistemic else 1)
+    log_probs = jax.nn.log_softmax(head.many(features, z), axis=-1)
+    if isinstance(head, LinearEpinet):
+        return head.mean_from_rows(head.rows(features)), log_probs
+    return mixture(log_probs), log_probs

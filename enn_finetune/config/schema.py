@@ -6,52 +6,26 @@ import json
 import math
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, NonNegativeInt, PositiveInt
+from pydantic import ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator
 from pydantic.dataclasses import dataclass
+from pydantic_core.core_schema import ValidationInfo
 
+from enn_finetune.config.policy import Policy, PriceConfig, ProxyConfig
 from enn_finetune.config.rules import RuleName
-
-
-def _several(value: object) -> object:
-    """One value, or several separated by commas, where a list is expected."""
-    if isinstance(value, str):
-        return [part.strip() for part in value.split(",")] if value else []
-    return value if isinstance(value, list | tuple) else [value]
-
-
-def _layers(value: object) -> object:
-    """A word, or numbers of layers."""
-    if value in ("last", "auto"):
-        return value
-    several = _several(value)
-    parts = [str(part) for part in several] if isinstance(several, list | tuple) else []
-    numbers = tuple(int(part) for part in parts if part.isdecimal())
-    if not numbers or len(numbers) < len(parts) or numbers != tuple(sorted({*numbers} - {0})):
-        raise ValueError("give last, auto, or numbers of layers from 1 upwards in rising order")
-    return numbers
-
-
-def _carve(value: object) -> object:
-    """A word, or a number of rows."""
-    number = int(value) if isinstance(value, str) and value.isdecimal() else value
-    if number != "auto" and (not isinstance(number, int) or number < 0):
-        raise ValueError("give auto or a number of rows")
-    return number
-
-
-def _optional(value: object) -> object:
-    return None if value in ("", "none") else value
-
-
-Names = Annotated[tuple[str, ...], BeforeValidator(_several)]
-Sizes = Annotated[tuple[PositiveInt, ...], BeforeValidator(_several)]
-Layers = Annotated[Literal["last", "auto"] | tuple[PositiveInt, ...], BeforeValidator(_layers)]
-Count = Annotated[PositiveInt | None, BeforeValidator(_optional)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what jax.random.key tells apart
-Fraction = Annotated[float, Field(ge=0, lt=1)]
-Share = Annotated[float, Field(ge=0, le=1)]
+from enn_finetune.config.tuning import LEARNING_RATES, WORDS_TRAINED, Embeddings, Projections, Tune
+from enn_finetune.config.values import (
+    Carve,
+    Count,
+    Fraction,
+    Layers,
+    Names,
+    NonNegative,
+    Positive,
+    Rate,
+    Seed,
+    Share,
+    Sizes,
+)
 
 _STRICT = ConfigDict(extra="forbid")
 
@@ -83,7 +57,7 @@ class TaskConfig:
     rare_share: Annotated[float, Field(gt=0, lt=1)] = 0.05
     """Share of the rare class in the pool and in each evaluation split."""
     repeats: Annotated[int, Field(ge=2)] = 5
-    carve: Annotated[Literal["auto"] | NonNegativeInt, BeforeValidator(_carve)] = 0
+    carve: Carve = 0
     """Training rows that leave the pool and are scored as the split `held`: a number, or auto
     (min(5000, N // 4) where no evaluation split has 2,000 rows)."""
     develop: bool = False
@@ -97,7 +71,18 @@ class BackboneConfig:
 
     path: Names = ("minilm", "sentence-transformers/all-MiniLM-L6-v2")
     """Places tried in order: a folder in HF layout, `minilm` (of the extra demo), a hub id."""
-    tune: Literal["frozen", "full"] = "frozen"
+    tune: Tune = "frozen"
+    """What of it is trained. frozen: nothing; last: its last `tune_layers` layers; bitfit: biases;
+    lora: low-rank additions; ia3: scales of keys, values and inner activations; full: all of it.
+    lora and ia3 are folded into the weights when the classifier is saved."""
+    tune_layers: PositiveInt = 1
+    """last: how many layers, counted from the last one."""
+    rank: PositiveInt = 8
+    """lora: the rank of each addition."""
+    lora_alpha: Positive = 16.0
+    """lora: additions are multiplied by lora_alpha / rank."""
+    lora_on: Projections = "query_value"
+    """lora: the matrices added to: of queries and values, or all six of every layer."""
     pooling: Literal["auto", "mean", "cls", "pooler"] = "auto"
     """auto reads the folder's 1_Pooling/config.json, and takes the mean without one."""
     layers: Layers = "last"
@@ -113,9 +98,20 @@ class BackboneConfig:
     """Longer texts are cut; of a pair in one sequence, the longer text first."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Compute dtype; parameters stay in float32."""
-    embeddings: Literal["frozen", "touched", "dense"] = "frozen"
+    embeddings: Embeddings = "frozen"
     """The word table under tune = full: fixed, trained on the rows a batch touches, or whole.
     Touched rows are not averaged: evaluation reads them as they are (`train.average`)."""
+
+    @field_validator("embeddings")
+    @classmethod
+    def _leaves_the_words(cls, value: Embeddings, others: ValidationInfo) -> Embeddings:
+        tune = others.data.get("tune")
+        if value != "frozen" and tune is not None and tune not in WORDS_TRAINED:
+            raise ValueError(
+                f"backbone.tune = {tune} does not train the word table; use "
+                "backbone.embeddings = frozen, or backbone.tune = full"
+            )
+        return value
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -201,9 +197,14 @@ class TrainConfig:
     """Gradient training: the online regime, and pool rounds without a closed form."""
 
     batch: PositiveInt = 8
-    lr: Positive = 1e-4
-    """Peak learning rate of the encoder (AdamW)."""
+    lr: Rate = None
+    """Peak learning rate of the encoder (AdamW); none takes that of `backbone.tune`, see
+    `LEARNING_RATES` in config/tuning.py."""
     head_lr: Positive = 1e-3
+    probe_steps: NonNegativeInt = 0
+    """Linear probe, then fine-tune (arXiv 2202.10054): steps at first that train the head alone, on
+    features without dropout; a pool round takes them before its others. Warm-up, decay and the
+    weight average begin anew after them."""
     schedule: Literal["constant", "linear"] = "constant"
     """After warm-up: constant, or linear decay to 0 at the last step (which must be known)."""
     warmup: NonNegativeInt = 20
@@ -225,6 +226,17 @@ class TrainConfig:
     """Pool: passes over the labels bought, at every round, from the pretrained weights."""
     min_steps: PositiveInt = 200
     """Pool: gradient steps of a round, at the least."""
+
+    @property
+    def peak(self) -> float:
+        """`lr`, which must be a number.
+
+        Raises:
+          ValueError: it is not; `Config.training` makes it one.
+        """
+        if self.lr is None:
+            raise ValueError("train.lr: found none; take Config.training, or give a rate")
+        return self.lr
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -253,6 +265,8 @@ class Config:
 
     seed: Seed = 0
     regime: Literal["online", "pool"] = "pool"
+    policy: Policy = "standard"
+    """Pool, trained encoder: who chooses rows (see `Policy`)."""
     task: TaskConfig = TaskConfig()
     backbone: BackboneConfig = BackboneConfig()
     head: HeadConfig = HeadConfig()
@@ -261,6 +275,15 @@ class Config:
     train: TrainConfig = TrainConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+    proxy: ProxyConfig = ProxyConfig()
+    prices: PriceConfig = PriceConfig()
+
+    @property
+    def training(self) -> TrainConfig:
+        """`train` with a number as `lr`."""
+        if self.train.lr is not None:
+            return self.train
+        return dataclasses.replace(self.train, lr=LEARNING_RATES[self.backbone.tune])
 
     @property
     def closed_form(self) -> bool:

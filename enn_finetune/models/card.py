@@ -4,13 +4,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
+TUNED = {
+    "frozen": "as pretrained",
+    "last": "last layers fine-tuned",
+    "bitfit": "biases fine-tuned (BitFit)",
+    "lora": "fine-tuned by LoRA, folded into the weights",
+    "ia3": "fine-tuned by IA3, folded into the weights",
+    "full": "fine-tuned",
+}
+"""What the card says of values of `backbone.tune`."""
+
+
 @dataclass(frozen=True)
 class Card:
     """What a saved classifier is and how it came about. Nothing here changes a prediction."""
 
     task: str = "custom"
     base_model: str = ""  # place or id of the pretrained encoder, not a path of this machine
-    tuned: str = ""  # "frozen" or "full"
+    tuned: str = ""  # a value of backbone.tune
     rule: str = ""  # acquisition rule
     seed: int | None = None
     labels_bought: int | None = None
@@ -39,7 +50,7 @@ def readme(
     facts = {
         "task": card.task,
         "base model": card.base_model,
-        "encoder": {"frozen": "as pretrained", "full": "fine-tuned"}.get(card.tuned, card.tuned),
+        "encoder": TUNED.get(card.tuned, card.tuned),
         "pooling": pooling + (several if layers != (depth,) else ""),
         "pairs": f"{pairs}: {PAIRS[pairs]}" if pairs else "",
         "head": head,

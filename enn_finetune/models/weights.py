@@ -20,6 +20,7 @@ from safetensors import safe_open
 from enn_finetune.errors import InputError
 from enn_finetune.files import Layout, check_layouts, open_arrays, read_json
 from enn_finetune.models.bert import Bert, BertConfig
+from enn_finetune.models.tuning import plain
 
 log = logging.getLogger(__name__)
 
@@ -133,7 +134,11 @@ def load_bert(
 
 
 def export_bert(model: Bert) -> dict[str, np.ndarray]:
-    """The parameters under Hugging Face names, bit for bit, in their own type."""
+    """The parameters under Hugging Face names, bit for bit, in their own type.
+
+    What a tuning mode added is folded into them first.
+    """
+    model = plain(model)
     flat = dict(nnx.to_flat_state(nnx.state(model, nnx.Param)))
     tensors: dict[str, np.ndarray] = {}
     for path, names, transposed in parameters(model.config, pooler=model.pooler is not None):
