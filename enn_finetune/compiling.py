@@ -1,8 +1,10 @@
 """jax.jit with the one compiler setting that pays for the encoder on a CPU."""
 
 import functools
-from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, ParamSpec, TypeVar
 
 import jax
 
@@ -26,6 +28,20 @@ def options() -> dict[str, str] | None:
     return dict(CPU_OPTIONS)
 
 
+Watch = Callable[[jax.stages.Wrapped, tuple[Any, ...], dict[str, Any]], None]
+_WATCH: ContextVar[Watch | None] = ContextVar("watch", default=None)
+
+
+@contextmanager
+def watched(watch: Watch) -> Iterator[None]:
+    """Within: `watch` is shown every call of an `encoder_jit` program, before it runs."""
+    token = _WATCH.set(watch)
+    try:
+        yield
+    finally:
+        _WATCH.reset(token)
+
+
 def encoder_jit(
     function: Callable[P, R],
     *,
@@ -45,6 +61,9 @@ def encoder_jit(
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        watch = _WATCH.get()
+        if watch is not None:  # before the call, which may take its arguments' memory
+            watch(compiled(), args, kwargs)
         return compiled()(*args, **kwargs)
 
     # As jax.jit has it: how many shapes have been compiled.

@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 from typing import TypedDict, cast
 
-from enn_finetune import files, online, pool, records
-from enn_finetune.config import Config, ConfigError, PlainDict, differences
+from enn_finetune import files, online, policies, pool, records
+from enn_finetune.config import Config, ConfigError, PlainDict, differences, proxied
 from enn_finetune.models.card import Card
 from enn_finetune.models.classifier import Classifier
 from enn_finetune.models.places import backbone_name
@@ -58,6 +58,8 @@ def run(config: Config, out: Path, *, resume: bool = False, quiet: bool = False)
         files.atomic_write(out / CONFIG, json.dumps(dataclasses.asdict(config), indent=2) + "\n")
         session = Session(out, config, display, problem.fingerprint, resume=resume, began=began)
         regime = online.run if config.regime == "online" else pool.run
+        if proxied(config):
+            regime = policies.run
         classifier, steps = regime(problem, config, session)
         summary = summarise(problem, config, session, steps)
         save_model(problem, config, classifier, summary, out / MODEL)

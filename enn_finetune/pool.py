@@ -43,7 +43,7 @@ def run(problem: Problem, config: Config, session: Session) -> tuple[Classifier,
         history = saved[0]
         oracle.restore(cast(PoolState, saved[1])["oracle"])
         number = cast(PoolState, saved[1])["round"]
-    else:
+    elif not len(oracle.bought):  # else they were chosen for this run
         oracle.buy(first_rows(len(problem.pool), config))
     fit = fitter(problem, config)
     session.display.begin("buying labels", config.budget.labels)
@@ -102,7 +102,7 @@ def choose(
     targets = asking.read_targets(parts, problem.targets, key, config)
     size = min(config.budget.programmed(count), int(free.sum()))
     picked = np.asarray(asking.pick(asked.kept, free, key, targets, rule=rule, count=size))[:count]
-    if history is not None:
+    if history is not None and asked.scores is not None:
         history = update(
             history, jnp.asarray(rows[places]), jnp.asarray(asked.scores[places]), number
         )
@@ -122,4 +122,7 @@ def candidates(
     known = asking.sees_bought(config.acquisition.rule)
     room = count + (config.budget.labels if known else 0)
     size = candidate_count(rows, config.acquisition.candidates_share, room, first=False)
-    return np.asarray(reduce(history, jnp.asarray(free), size, key, known=known), np.int64)
+    return np.asarray(_reduce(history, jnp.asarray(free), size, key, known=known), np.int64)
+
+
+_reduce = jax.jit(reduce, static_argnums=2, static_argnames="known")

@@ -20,6 +20,10 @@ class Record(TypedDict):
     seconds: float
     scoring: NotRequired[dict[str, float]]  # seconds, flops: so far, for one seed
     training: NotRequired[dict[str, float]]
+    encoding: NotRequired[dict[str, float]]
+    evaluation: NotRequired[dict[str, float]]  # not charged: see policies
+    policy: NotRequired[str]
+    refreshed: NotRequired[list[int]]  # labels at which the features were computed anew
     task: NotRequired[str]
     pool: NotRequired[str]
     backbone: NotRequired[str]

@@ -3,19 +3,17 @@
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import TypedDict, TypeVar, cast
 
-import jax
-import numpy as np
-
-from enn_finetune import checkpoint, metrics, train
+from enn_finetune import checkpoint, train
 from enn_finetune.config import Config
 from enn_finetune.errors import InputError
-from enn_finetune.problem import Evaluation, Problem
+from enn_finetune.evaluating import Evaluator
+from enn_finetune.problem import Problem
 from enn_finetune.progress import Display
 from enn_finetune.records import Record, RecordFile
 
@@ -59,6 +57,7 @@ class Session:
         self._stopping = False
         self._began, self._seconds = time.monotonic() if began is None else began, 0.0
         self._evaluated = (-1, 0)
+        self._evaluator: Evaluator | None = None
 
     @property
     def records(self) -> RecordFile:
@@ -111,20 +110,33 @@ class Session:
 
     def evaluate(self, problem: Problem, parts: train.Parts, step: int, labels: int) -> None:
         """Score every evaluation split and record it; nothing where that was just done."""
-        if self._evaluated == (step, labels):
-            return
+        if not self.evaluated(step, labels):
+            if self._evaluator is None or self._evaluator.problem is not problem:
+                self._evaluator = Evaluator(problem, self.config)
+            self.note(problem, self._evaluator(parts), step, labels)
+
+    def evaluated(self, step: int, labels: int) -> bool:
+        """True where the last evaluation was this one."""
+        return self._evaluated == (step, labels)
+
+    def note(
+        self,
+        problem: Problem,
+        found: Mapping[str, dict[str, float]],
+        step: int,
+        labels: int,
+        **more: object,
+    ) -> None:
+        """Record the scores of each evaluation split, and what else a record has a name for."""
         self._evaluated = (step, labels)
         for split in problem.evaluations:
-            log_probs = predict(parts, split, self.config)
-            scores = metrics.evaluate(
-                log_probs, split.targets, problem.task.metrics, problem.task.values
-            )
             record = Record(
                 step=step,
                 labels_bought=labels,
                 split=split.name,
-                metrics=scores,
+                metrics=found[split.name],
                 seconds=round(self.seconds, 3),
+                **more,  # type: ignore[typeddict-item]
             )
             self.records.append(record)
             self.display.score(record, problem.task.metrics[0])
@@ -164,14 +176,3 @@ class Session:
         if self._stopping:
             self.save(tree, regime)
             raise RunStoppedError(f"stopped and saved; go on with --resume --out {self._folder}")
-
-
-def predict(parts: train.Parts, split: Evaluation, config: Config) -> np.ndarray:
-    """Log of the mean prediction (N, C) of all rows of a split."""
-    key = jax.random.fold_in(jax.random.key(config.seed), 2)
-    every = np.arange(len(split.rows))
-    log_probs = np.empty(split.targets.shape, np.float32)
-    for places, inputs in split.rows.batches(every):
-        found = train.mean_log_probs(parts, inputs, key, indices=config.evaluation.indices)
-        log_probs[places] = np.asarray(found)[: len(places)]
-    return log_probs

@@ -2,12 +2,14 @@
 
 import signal
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny_runs
 from tiny_runs import REGIMES, before_call, config_of, left_by, run
 
 from enn_finetune import asking, checkpoint, fitting, pool, train
+from enn_finetune.acquisition.history import begin, update
 from enn_finetune.session import RunStoppedError, Session
 
 KINDS = [
@@ -120,7 +122,7 @@ def test_the_top_of_what_is_left_is_chosen_ties_by_row(closed, tmp_path, monkeyp
     left = np.setdiff1d(np.arange(len(problem.pool)), [0, 5, 9])
     favourites = np.asarray([50, 2, 33])
 
-    def read(parts, inputs, key, *, indices, rule):
+    def read(parts, inputs, key, *, indices, rule, remember):
         features = np.asarray(inputs)[:, None]
         match = (features == problem.pool.features[favourites][None]).all(axis=2)
         scores = match @ np.float32([3.0, 2.0, 1.0])
@@ -150,12 +152,40 @@ def test_nothing_is_offered_twice(closed, tmp_path, rule):
     assert problem.oracle.remaining == 0
 
 
+@pytest.mark.parametrize(("rule", "rows"), [("bald", [54, 18, 18]), ("kcenter", [60, 50, 48])])
+def test_later_rounds_read_candidates_alone(closed, tmp_path, monkeypatch, rule, rows):
+    """Twice what may be bought, at the least; a coreset is shown the rows bought too."""
+    places, read = [], asking.read_rows
+
+    def watched(parts, pool, rows, some, key, config):
+        places.append(len(some))
+        return read(parts, pool, rows, some, key, config)
+
+    monkeypatch.setattr(asking, "read_rows", watched)
+    run(closed(**{"acquisition.rule": rule, "acquisition.candidates_share": 0.3}), tmp_path)
+    assert places == rows
+    assert len(set(bought(tmp_path))) == 20
+
+
+@pytest.mark.parametrize("rule", ["margin", "power_bald", "epig", "badge"])
+def test_with_all_rows_as_candidates_the_choice_is_that_from_the_pool(closed, tmp_path, rule):
+    config = closed(**{"acquisition.rule": rule, "acquisition.candidates_share": 0.999})
+    problem = tiny_runs.prepared(config)
+    problem.oracle.buy(np.arange(8))
+    parts, session = fitting.fitter(problem, config)(0), tiny_runs.session(config, tmp_path)
+    scored = update(begin(60), jnp.arange(60), jnp.arange(60.0), 0)
+    rows, after = pool.choose(problem, config, parts, 1, session, scored)
+    whole, _ = pool.choose(problem, config, parts, 1, session, None)
+    assert rows.tolist() == whole.tolist()
+    assert (np.asarray(after.scored)[8:] == 1).all()
+
+
 # The fits
 
 
 def test_rounds_and_seeds_share_their_programs(closed, world, tmp_path):
     """Law 6: within a size of labels, rounds compile nothing new."""
-    programs = (fitting._solve, asking.read, asking.pick, train.mean_log_probs, train.train_step)
+    programs = (fitting._solve, asking.read, asking.pick, train.predictions, train.train_step)
     for name, config in {
         "closed": closed,
         "mlp": lambda **keys: config_of(world, **REGIMES["pool, frozen, gradient"], **keys),

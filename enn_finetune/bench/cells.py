@@ -13,10 +13,10 @@ from typing import NamedTuple
 import jax
 from flax import nnx
 
-from enn_finetune import online, pool
+from enn_finetune import online, policies, pool
 from enn_finetune.bench import replay
 from enn_finetune.bench.plan import Arm, Study, config_of
-from enn_finetune.config import Config
+from enn_finetune.config import Config, proxied
 from enn_finetune.data.inputs import TokenRows
 from enn_finetune.problem import Problem
 from enn_finetune.progress import Display
@@ -73,14 +73,15 @@ def trained(
     folder = cells / cell_name(study, arm, seed)
     folder.mkdir(parents=True, exist_ok=True)
     session = Session(folder, config, display, problem.fingerprint, resume=True)
-    (online if config.regime == "online" else pool).run(problem, config, session)
+    run = online.run if config.regime == "online" else pool.run
+    (policies.run if proxied(config) else run)(problem, config, session)
     bought = problem.oracle.bought
     rounds = sorted({record["labels_bought"] for record in session.records.records})
     if config.regime == "pool":
         rounds = list(config.budget.rounds)
     costs = Costs(problem, config)
     lines = [
-        Record(**{**record, **costs.of(record), "head": arm.head, "rule": arm.rule, "seed": seed})  # type: ignore[typeddict-item]
+        Record(**{**costs.of(record), **record, "head": arm.head, "rule": arm.rule, "seed": seed})  # type: ignore[typeddict-item]
         for record in session.records.records
     ]
     return Results(

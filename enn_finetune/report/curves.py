@@ -43,10 +43,10 @@ def draw_curves(summary: Summary, path: str | os.PathLike[str]) -> None:
       MissingMatplotlibError: matplotlib is not installed.
     """
     metrics = panels(summary)
-    figure = _figure(6.6 * len(metrics), 4.8)
+    figure = figure_of(6.6 * len(metrics), 4.8)
     for index, metric in enumerate(metrics):
         _panel(figure.add_subplot(1, len(metrics), index + 1), summary, metric, THEME)
-    atomic_write(Path(path), _png(figure, THEME))
+    atomic_write(Path(path), png(figure, THEME))
 
 
 def panels(summary: Summary) -> list[str]:
@@ -57,7 +57,12 @@ def panels(summary: Summary) -> list[str]:
     return metrics
 
 
-def _figure(width: float, height: float) -> "Figure":
+def figure_of(width: float, height: float) -> "Figure":
+    """An empty figure, its size in inches.
+
+    Raises:
+      MissingMatplotlibError: matplotlib is not installed.
+    """
     try:
         from matplotlib.figure import Figure  # noqa: PLC0415  an optional extra
     except ImportError as error:
@@ -68,7 +73,8 @@ def _figure(width: float, height: float) -> "Figure":
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _png(figure: "Figure", theme: Theme) -> bytes:
+def png(figure: "Figure", theme: Theme) -> bytes:
+    """The bytes of a PNG file of a figure."""
     buffer = io.BytesIO()
     figure.savefig(
         buffer, format="png", dpi=150, facecolor=theme.paper, metadata={"Software": None}

@@ -13,7 +13,6 @@ lower bound, most of it the products outside such loops. (XLA's own count takes 
 and factorisations for nothing.)
 """
 
-import math
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -21,7 +20,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar
 
 import jax
-from jax.extend import core
+
+from enn_finetune.costs import flops
 
 Tree = Any  # a pytree of arrays
 T = TypeVar("T")
@@ -86,62 +86,3 @@ class Workers:
     def map(self, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
         """`function` of each item, in order."""
         return list(self._threads.map(function, items))
-
-
-_FACTORISATIONS: dict[str, float] = {  # operations over n^3, vectors included
-    "cholesky": 1 / 3,
-    "eigh": 9.0,
-    "lu": 2 / 3,
-    "householder_product": 4 / 3,
-    "geqrf": 4 / 3,
-}
-_MOVES = """broadcast_in_dim reshape transpose slice dynamic_slice dynamic_update_slice concatenate
-pad gather squeeze convert_element_type copy iota select_n rev split stop_gradient"""
-_FREE = frozenset(_MOVES.split())
-
-
-def flops(jaxpr: core.Jaxpr) -> float:
-    """Floating-point operations of a traced program; see the module's text for what is counted."""
-    return sum(_equation(equation) for equation in jaxpr.eqns)
-
-
-def _equation(equation: core.JaxprEqn) -> float:
-    name, parameters = equation.primitive.name, equation.params
-    inner = [flops(part) for part in _programs_in(parameters.values())]
-    if inner and name == "cond":
-        return max(inner)
-    if inner:
-        return sum(inner) * (parameters["length"] if name == "scan" else 1)
-    return 0.0 if name in _FREE else float(_operation(name, equation))
-
-
-def _operation(name: str, equation: core.JaxprEqn) -> float:
-    """Operations of what holds no program of its own."""
-    shapes = [_shape(variable) for variable in equation.invars]
-    size = max((math.prod(_shape(variable)) for variable in equation.outvars), default=0)
-    if name == "dot_general":
-        contracted = equation.params["dimension_numbers"][0][0]
-        return 2 * size * math.prod(shapes[0][axis] for axis in contracted)
-    if name in _FACTORISATIONS:
-        *batch, rows, columns = shapes[0]
-        return _FACTORISATIONS[name] * math.prod(batch) * rows * columns * min(rows, columns)
-    if name == "triangular_solve":
-        return math.prod(shapes[1]) * shapes[0][-1]
-    if name.startswith(("reduce_", "arg", "cum")):
-        return math.prod(shapes[0])
-    return size
-
-
-def _shape(variable: Any) -> tuple[int, ...]:
-    shape: tuple[int, ...] = variable.aval.shape
-    return shape
-
-
-def _programs_in(values: Iterable[object]) -> Iterable[core.Jaxpr]:
-    for value in values:
-        if isinstance(value, core.ClosedJaxpr):
-            yield value.jaxpr
-        elif isinstance(value, core.Jaxpr):
-            yield value
-        elif isinstance(value, tuple | list):
-            yield from _programs_in(value)

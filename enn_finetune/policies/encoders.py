@@ -1,0 +1,115 @@
+"""The model that chooses and the one that is trained in the end, and features of the former."""
+
+import dataclasses
+import functools
+from typing import NamedTuple
+
+import numpy as np
+from flax import nnx
+from jax import Array
+
+from enn_finetune.compiling import encoder_jit
+from enn_finetune.config import Config
+from enn_finetune.data.inputs import FeatureRows, Rows, TokenRows
+from enn_finetune.data.splits import Split
+from enn_finetune.models.backbone import BertBackbone, Inputs, load_backbone
+from enn_finetune.models.places import find_backbone, load_tokenizer
+from enn_finetune.problem import Problem, encode_splits
+from enn_finetune.progress import Display
+
+
+class Sides(NamedTuple):
+    """Both models of a run over one pool, their labels behind one oracle."""
+
+    selector: Problem  # as tokens
+    successor: Problem  # as tokens
+    config: Config  # of the successor
+    selecting: Config  # of the selector
+
+    @property
+    def same(self) -> bool:
+        """True where the model that chooses is the one that is trained."""
+        return not self.config.proxy.path
+
+    @property
+    def texts(self) -> Split:
+        """The pool's rows."""
+        return _texts(self.successor)
+
+
+def _texts(problem: Problem) -> Split:
+    if problem.origin is None:
+        raise ValueError("a policy's pool knows where its rows come from")
+    return problem.origin.training.take(problem.origin.rows)
+
+
+def sides(problem: Problem, config: Config, display: Display) -> Sides:
+    """Both models; the selector is read here where it is another one.
+
+    Raises:
+      InputError: weights or a tokenizer that cannot be used.
+    """
+    if not config.proxy.path:
+        return Sides(problem, problem, config, config)
+    backbone = dataclasses.replace(config.backbone, path=config.proxy.path)
+    selecting = dataclasses.replace(config, backbone=backbone)
+    found = encode_splits(selecting, (_texts(problem),), display)
+    selector = problem._replace(
+        pool=found.rows[0], encoder=found.encoder, folder=found.folder, evaluations=()
+    )
+    return Sides(selector, problem, config, selecting)
+
+
+class Features(NamedTuple):
+    """The pool as a selector's features."""
+
+    rows: FeatureRows  # (N, V * D)
+    views: int  # V
+
+
+def pretrained(both: Sides) -> Features:
+    """Features of the selector as it was pretrained: pairs as differences, unless told otherwise.
+
+    They are computed, not read from the folder of kept features: their cost is measured.
+
+    Raises:
+      InputError: weights that cannot be used.
+    """
+    config, texts = both.selecting, both.texts
+    folder = find_backbone(config.backbone.path)
+    apart = texts.pair is not None and config.backbone.pairs == "auto"
+    encoder = load_backbone(
+        folder,
+        pooling=config.backbone.pooling,
+        layers=config.proxy.layers,
+        pairs="difference" if apart else "joint",
+        dtype=config.backbone.dtype,
+    )
+    tokens, size = config.backbone.max_tokens, config.evaluation.batch
+    rows: Rows = both.selector.pool
+    if apart:
+        rows = TokenRows.read(
+            load_tokenizer(folder), texts.text, texts.pair, tokens, size, apart=True
+        )
+    return Features(FeatureRows(encode_rows(encoder, rows), size), encoder.views)
+
+
+def refreshed(both: Sides, encoder: BertBackbone) -> Features:
+    """Features of the selector as it was fine-tuned: what its head reads."""
+    rows = encode_rows(encoder, both.selector.pool)
+    return Features(FeatureRows(rows, both.config.evaluation.batch), 1)
+
+
+def encode_rows(encoder: BertBackbone, rows: Rows) -> np.ndarray:
+    """Features (N, V * D) of all rows."""
+    graph, state = nnx.split(encoder)
+    found = np.zeros((len(rows), encoder.width), np.float32)
+    for places, inputs in rows.batches(np.arange(len(rows))):
+        found[places] = np.asarray(_features(graph, state, inputs))[: len(places)]
+    return found
+
+
+@functools.partial(encoder_jit, static_argnames="graph")
+def _features(graph: nnx.GraphDef, state: nnx.State, batch: Inputs) -> Array:
+    found: Array = nnx.merge(graph, state)(batch)
+    return found

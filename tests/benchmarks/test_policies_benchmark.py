@@ -1,0 +1,142 @@
+"""benchmarks/policies.py at a toy size: its rows, its figures, its last line."""
+
+import json
+
+import numpy as np
+import pytest
+import tiny_runs
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory, tiny_encoder):
+    """An SST-2 of letters, and the tiny encoder under the name of the small one."""
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "glue" / "SST-2").mkdir(parents=True)
+    for name, count, seed in (("train", 60, 1), ("dev", 24, 2)):
+        rows = tiny_runs.sentences(count, seed)
+        lines = [f"{row['text']}\t{int(row['label'] == 'low')}\n" for row in rows]
+        path = folder / "glue" / "SST-2" / f"{name}.tsv"
+        path.write_text("sentence\tlabel\n" + "".join(lines), encoding="utf-8")
+    (folder / "models").mkdir()
+    (folder / "models" / "paraphrase-MiniLM-L3-v2").symlink_to(tiny_encoder)
+    return folder
+
+
+def toy(**changes):
+    import policies_cells
+
+    toy = policies_cells.Size(40, 5, 20, 20, 8, 4, 4, 1, 3, 2)
+    return toy._replace(**changes)
+
+
+def test_test_rows_are_in_no_pool(data, tmp_path):
+    import policies_cells
+
+    keys = policies_cells.write_material(tmp_path, data, "sst2", toy())
+    parts = {
+        name: (tmp_path / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+        for name in ("train", "test")
+    }
+    assert [len(parts[name]) for name in ("train", "test")] == [40, 25]
+    assert keys["task.metric"] == "accuracy"
+    again = policies_cells.write_material(tmp_path / "again", data, "sst2", toy())
+    assert [one.read_bytes() for one in sorted(tmp_path.glob("*.jsonl"))] == [
+        one.read_bytes() for one in sorted((tmp_path / "again").glob("*.jsonl"))
+    ]
+    assert again["task.train"] != keys["task.train"]
+
+
+def record(arm, seed, labels, score, flops):
+    parts = {part: {"flops": flops, "seconds": 1.0} for part in ("encoding", "scoring", "training")}
+    return {
+        "step": labels,
+        "labels_bought": labels,
+        "split": "test",
+        "metrics": {"accuracy": score},
+        "seconds": 1.0,
+        "refreshed": [],
+        "arm": arm,
+        "head": "trained",
+        "rule": arm,
+        "seed": seed,
+        **parts,
+    }
+
+
+def made(needs):
+    """Straight curves that reach .8 with these labels; standard takes ten times the operations."""
+    found = {}
+    for arm, need in needs.items():
+        flops = 1e12 if arm == "standard" else 1e11
+        found[arm] = [
+            record(arm, seed, n, 0.5 + 0.3 * n / need, flops * n)
+            for seed in (0, 1)
+            for n in (50, 100, 200)
+        ]
+    return found
+
+
+def test_shares_and_costs_are_what_the_curves_say():
+    import policies
+
+    needs = {"random": 200, "standard": 100, "svpp": 160, "asvp": 110, "auto (crowd)": 110}
+    found = policies.study(made(needs), "accuracy", 1e11)
+    assert found["target"] == pytest.approx(0.8)
+    # Between 100 and 200 labels the curve is a line: asvp is there at 110.
+    assert found["arms"]["asvp"]["labels_to_target"] == pytest.approx(110)
+    assert found["asvp_label_share"] == pytest.approx(0.9)
+    assert found["asvp_compute_share"] == pytest.approx(0.1)
+    hours = 3 * 1e11 * 110 / 1e11 / 3600
+    cost = found["arms"]["asvp"]["money_to_target"]["crowd"]
+    assert cost == pytest.approx(110 * 0.01 + hours)
+    assert found["auto_over_best_fixed"]["crowd"] == pytest.approx(1)
+    assert found["auto_over_best_fixed"]["experts"] is None
+
+
+def test_what_is_not_reached_is_null():
+    import policies
+
+    needs = {"random": 200, "standard": 100, "svpp": 160, "asvp": 300}
+    found = policies.study(made(needs), "accuracy", 1e11)
+    assert found["arms"]["asvp"]["labels_to_target"] is None
+    assert found["arms"]["asvp"]["money_to_target"]["crowd"] is None
+    assert found["asvp_label_share"] is None
+    assert policies.mean([None, None]) is None
+    assert policies.mean([None, 0.5]) == 0.5
+    json.dumps(found)
+
+
+def test_standard_that_saves_nothing_gives_no_share():
+    import policies
+
+    found = policies.study(
+        made({"random": 200, "standard": 200, "svpp": 200, "asvp": 150}), "accuracy", 1e11
+    )
+    assert found["asvp_label_share"] is None
+
+
+@pytest.mark.slow
+def test_the_script_ends_with_one_json_object_and_goes_on(data, tmp_path, monkeypatch, capsys):
+    import policies
+    import policies_cells
+
+    monkeypatch.setattr(policies, "QUICK", toy())
+    config = tmp_path / "policies.toml"
+    text = policies_cells.CONFIG.read_text(encoding="utf-8")
+    config.write_text(text.replace('tune = "full"', 'tune = "full"\nmax_tokens = 16'), "utf-8")
+    monkeypatch.setattr(policies_cells, "CONFIG", config)
+    given = ["--data", str(data), "--quick", "--out", str(tmp_path / "out")]
+    policies.main(given)
+    said = capsys.readouterr().out
+    line = json.loads(said.splitlines()[-1])
+    assert {"asvp_label_share", "asvp_compute_share", "commit", "versions"} <= line.keys()
+    assert line["asvp_compute_share"] > 0, "nothing is saved on an encoder of this size"
+    assert (tmp_path / "out" / "sst2-paraphrase-MiniLM-L3-v2.png").exists()
+    monkeypatch.setattr(policies_cells.policies, "run", None)  # nothing is run again
+    policies.main(given)
+    again = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert again["studies"] == line["studies"]
+    bought = json.loads(
+        next((tmp_path / "out").rglob("asvp/0/bought.json")).read_text(encoding="utf-8")
+    )
+    assert len(np.unique(bought["rows"])) == 20
