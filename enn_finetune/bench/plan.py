@@ -72,7 +72,7 @@ def plan(file: BenchFile) -> Plan:
     if len(backbones) < len(set(bench.backbones)):
         faults.append(f"bench.backbones: two have the same last part, among {[*backbones]}")
     for arm in (bench.baseline, bench.own):
-        _arm(arm, faults)
+        parse_arm(arm, faults)
     studies, order = [], [task for task, _ in names]
     for backbone, entry in backbones.items():
         for name in sorted(names, key=lambda name: order.index(name[0])):
@@ -147,7 +147,7 @@ def _study(
             f"{full} · {backbone} · frozen: acquisition.candidates_share: {share}; frozen studies "
             "score the whole pool in every round: set it to 1, or use bench.regimes = pool"
         )
-    arms = tuple(dict.fromkeys(_arm(arm, faults, regime) for arm in bench.arms))
+    arms = tuple(dict.fromkeys(parse_arm(arm, faults, regime) for arm in bench.arms))
     place = Place(config.task.name, pool, backbone, config.backbone.tune, config.regime)
     return Study(place, config, arms, range(*bench.seeds))
 
@@ -166,11 +166,13 @@ def _keys(keys: PlainDict, task: str, faults: list[str]) -> PlainDict:
     return keys | {"task.name": task}
 
 
-def _arm(text: str, faults: list[str], regime: str = "frozen") -> Arm:
-    """An arm that the regime can run; a fault where it is none."""
+def parse_arm(
+    text: str, faults: list[str], regime: str = "frozen", *, key: str = "bench.arms"
+) -> Arm:
+    """An arm that the regime can run; a fault that names the key where it is none."""
     head, slash, rule = text.partition("/")
     if not slash or not rule:
-        faults.append(f"bench.arms: {text!r}: write an arm as HEAD/RULE, such as epinet/margin")
+        faults.append(f"{key}: {text!r}: write an arm as HEAD/RULE, such as epinet/margin")
         return Arm("linear", "random")
     frozen = regime == "frozen"
     heads: Sequence[str] = tuple(SOLVERS) if frozen else TRAINABLE
@@ -180,10 +182,10 @@ def _arm(text: str, faults: list[str], regime: str = "frozen") -> Arm:
             continue
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
         where = "" if frozen else f" under bench.regimes = {regime}"
-        faults.append(f"bench.arms: {text}: no {kind} {name!r}{where}; the nearest is {near}")
+        faults.append(f"{key}: {text}: no {kind} {name!r}{where}; the nearest is {near}")
     if head in NO_SPREAD and rule in choose.EPISTEMIC:
         faults.append(
-            f"bench.arms: {text}: {rule} reads the spread over indices, and the head {head} has "
+            f"{key}: {text}: {rule} reads the spread over indices, and the head {head} has "
             "none; use margin, entropy or least_confidence, or the head epinet"
         )
     return Arm(head, rule)

@@ -56,11 +56,11 @@ def chart(title: str, curves: Sequence[Curve], axes: Axes, target: float | None 
     """Mean curves with 95 % bands; a dotted line at the target, a ring where an arm reached it."""
     ends = "; ".join(f"{one.name} {one.curve['mean'][-1]:.3f}" for one in curves)
     parts = [element("title", f"{title}. At the end: {ends}."), *_grid(axes)]
-    parts.append(_text(title, LEFT, 16, "heading"))
+    parts.append(text(title, LEFT, 16, "heading"))
     if target is not None:
         y = f"{axes.y(target):.1f}"
         parts.append(element("path", d=f"M{LEFT} {y}H{WIDTH - axes.right:.1f}", class_="target"))
-        parts.append(_text(f"target {target:.3f}", LEFT + 4, axes.y(target) - 4, "tick"))
+        parts.append(text(f"target {target:.3f}", LEFT + 4, axes.y(target) - 4, "tick"))
     ordered = sorted(curves, key=lambda one: bool(one.look.marker))  # random selection behind
     parts += [_drawn(one, axes, target) for one in ordered]
     parts += _names(curves, axes)
@@ -93,21 +93,21 @@ def axes_of(curves: Sequence[Curve], target: float | None = None) -> Axes:
 
 def _grid(axes: Axes) -> list[Element]:
     parts = []
-    for value in _ticks(axes.low, axes.high, 5):
+    for value in ticks(axes.low, axes.high, 5):
         y = f"{axes.y(value):.1f}"
         parts.append(element("path", d=f"M{LEFT} {y}H{WIDTH - axes.right:.1f}", class_="grid"))
         digits = 3 if axes.high - axes.low < 0.05 else 2
-        parts.append(_text(f"{value:.{digits}f}", LEFT - 6, axes.y(value) + 4, "tick", "end"))
+        parts.append(text(f"{value:.{digits}f}", LEFT - 6, axes.y(value) + 4, "tick", "end"))
     for labels in _label_ticks(axes):
         x, foot = f"{axes.x(labels):.1f}", HEIGHT - BOTTOM
         parts.append(element("path", d=f"M{x} {TOP}V{foot}", class_="grid"))
-        parts.append(_text(f"{labels:,.0f}", axes.x(labels), foot + 15, "tick", "middle"))
+        parts.append(text(f"{labels:,.0f}", axes.x(labels), foot + 15, "tick", "middle"))
     middle = (LEFT + WIDTH - axes.right) / 2
-    parts.append(_text("labels bought", middle, HEIGHT - 5, "tick", "middle"))
+    parts.append(text("labels bought", middle, HEIGHT - 5, "tick", "middle"))
     return parts
 
 
-def _ticks(low: float, high: float, count: int) -> list[float]:
+def ticks(low: float, high: float, count: int) -> list[float]:
     """Round numbers between two, about so many."""
     step = 10 ** math.floor(math.log10((high - low) / count))
     step *= next(m for m in (1, 2, 2.5, 5, 10) if (high - low) / (m * step) <= count)
@@ -116,7 +116,7 @@ def _ticks(low: float, high: float, count: int) -> list[float]:
 
 def _label_ticks(axes: Axes) -> list[float]:
     if not axes.log:
-        return _ticks(axes.first, axes.last, 5) if axes.last > axes.first else [axes.first]
+        return ticks(axes.first, axes.last, 5) if axes.last > axes.first else [axes.first]
     powers = range(math.floor(math.log10(axes.first)), math.ceil(math.log10(axes.last)) + 1)
     digits = (1, 2, 5) if axes.last / axes.first < 1000 else (1, 3)
     found = [digit * 10.0**power for power in powers for digit in digits]
@@ -162,7 +162,7 @@ def _names(curves: Sequence[Curve], axes: Axes) -> list[Element]:
     for one, end, place in zip(curves, ends, places, strict=True):
         x, y = axes.x(one.curve["labels"][-1]), TOP + place * height
         line = f"M{x:.1f} {end:.1f}L{WIDTH - axes.right + 12:.1f} {y:.1f}"
-        name = _text(one.name, WIDTH - axes.right + 15, y + 4, "name")
+        name = text(one.name, WIDTH - axes.right + 15, y + 4, "name")
         parts = (element("path", d=line, class_="lead"), name)
         found.append(element("g", *parts, class_="arm", style=colours(one.look)))
     return found
@@ -173,5 +173,6 @@ def colours(look: Look) -> str:
     return f"--light:{look.light};--dark:{look.dark}"
 
 
-def _text(words: str, x: float, y: float, class_: str, anchor: str = "") -> Element:
+def text(words: str, x: float, y: float, class_: str, anchor: str = "") -> Element:
+    """Words at a place in pixels."""
     return element("text", words, x=f"{x:.1f}", y=f"{y:.1f}", class_=class_, text_anchor=anchor)

@@ -23,6 +23,8 @@ class Course(NamedTuple):
     """Names of `models.solvers.SOLVERS`. The first one feeds the rule."""
     rows: Mapping[int, Sequence[int]] = NOTHING
     """replay: each seed's pool rows in the order in which they are to be bought, from the first."""
+    first: Mapping[int, Sequence[int]] = NOTHING
+    """Each seed's first pool rows, `budget.start` of them; a seed without any begins uniformly."""
 
     @property
     def replayed(self) -> bool:
@@ -72,8 +74,14 @@ def given_orders(course: Course, seeds: Sequence[int], rows: int, labels: int) -
         or stand twice.
     """
     if not course.replayed:
-        return [uniform_order(rows, seed) for seed in seeds]
+        return [_begun(course, seed, rows) for seed in seeds]
     return [_replayed(course, seed, rows, labels) for seed in seeds]
+
+
+def _begun(course: Course, seed: int, rows: int) -> np.ndarray:
+    """The seed's first rows if it has some, the others in a random order."""
+    order, first = uniform_order(rows, seed), np.asarray(course.first.get(seed, ()), np.int64)
+    return np.concatenate([first, order[~np.isin(order, first)]])
 
 
 def _replayed(course: Course, seed: int, rows: int, labels: int) -> np.ndarray:

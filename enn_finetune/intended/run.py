@@ -1,0 +1,226 @@
+"""Run what is missing of the studies of an intended task, cell by cell."""
+
+import dataclasses
+import json
+import shlex
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple, cast
+
+from enn_finetune import records
+from enn_finetune.bench.cells import clean
+from enn_finetune.bench.plan import Arm, Plan
+from enn_finetune.bench.run import CELLS, CellDisplay, Outcome, machine
+from enn_finetune.bench.store import STUDIES, Store, check, open_store
+from enn_finetune.config import ConfigError, IntendedFile, PlainDict, PlainValue
+from enn_finetune.intended import cells
+from enn_finetune.intended.material import SETTINGS, Library, check_all
+from enn_finetune.intended.plan import Intended, Wanted, plan
+from enn_finetune.problem import Problem
+from enn_finetune.progress import Display
+from enn_finetune.session import RunStoppedError
+from enn_finetune.study import Ground, forget_programs
+
+
+class Job(NamedTuple):
+    """What is run at once: all missing seeds of a frozen arm, or one seed of a trained one."""
+
+    one: Intended
+    arm: Arm
+    seeds: tuple[int, ...]
+
+    @property
+    def weight(self) -> float:
+        """Size, to guess the time left: a trained seed takes some fifty times a frozen one."""
+        dear = 1 if self.one.regime == "frozen" else 50
+        return dear * len(self.seeds) * self.one.study.config.budget.labels
+
+    def __str__(self) -> str:
+        place = self.one.study.place
+        which = f"seed {self.seeds[0]}" if len(self.seeds) == 1 else f"{len(self.seeds)} seeds"
+        return f"{place.task} · {place.backbone} · {self.one.regime} · {self.arm} · {which}"
+
+
+def run(
+    file: IntendedFile, out: Path, *, resume: bool = False, command: str = "", quiet: bool = False
+) -> Outcome:
+    """Run every cell that has no complete results in the folder.
+
+    Raises:
+      InputError: names, rows, encoders or budgets that cannot be used, or a folder of another
+        study; nothing is run then, and nothing written.
+      RunStoppedError: a signal came; what is complete is kept.
+    """
+    wanted = plan(file)
+    bench = Plan(wanted.bench, tuple(one.study for one in wanted.studies))
+    check(out, bench, resume=resume)
+    _check_settings(out, wanted)
+    with CellDisplay(quiet=quiet) as display:
+        library = Library(wanted, display)
+        ready = check_all(wanted, library, display)
+        kept = bench._replace(studies=tuple(one.study for one in ready))
+        with open_store(out, kept, resume=resume) as store:
+            try:
+                return _Runner(wanted, store, library, display, command).run(ready)
+            except (KeyboardInterrupt, RunStoppedError) as error:
+                again = (
+                    f"{command.removesuffix(' --resume')} --resume" if command else "go on with it"
+                )
+                raise RunStoppedError(
+                    f"stopped; what is complete is kept in {out}; {again}"
+                ) from error
+
+
+def settings_of(one: Intended) -> PlainDict:
+    """What studies.json says of how a study's rows were chosen and split."""
+    task = dataclasses.asdict(one.task)
+    return cast(PlainDict, json.loads(json.dumps(task)))
+
+
+def _check_settings(out: Path, wanted: Wanted) -> None:
+    """Refuse to add to figures of another split."""
+    if not (out / STUDIES).exists():
+        return
+    store = Store(out)
+    faults = []
+    for one in wanted.studies:
+        before = store.studies.get(one.study.place, {}).get(SETTINGS)
+        if not isinstance(before, dict):
+            continue
+        faults += [
+            f"{one.study.place}: task.{name}: was {before.get(name)!r}, is {value!r}"
+            for name, value in settings_of(one).items()
+            if name != "data" and before.get(name) != value  # places may differ, rows may not
+        ]
+    if faults:
+        raise ConfigError(
+            f"{out} holds a study of other settings:\n  "
+            + "\n  ".join(faults)
+            + "\ngo on with the same ones, or give another --out"
+        )
+
+
+def _jobs(ready: tuple[Intended, ...], store: Store) -> Iterator[Job]:
+    for one in ready:
+        arms = [(arm, store.missing(one.study, arm)) for arm in one.study.arms]
+        if one.regime == "frozen":
+            yield from (Job(one, arm, tuple(seeds)) for arm, seeds in arms if seeds)
+            continue
+        for seed in one.study.seeds:  # all arms of a seed, so that what is there is paired
+            yield from (Job(one, arm, (seed,)) for arm, seeds in arms if seed in seeds)
+
+
+class _Runner:
+    """The jobs of one call."""
+
+    def __init__(
+        self, wanted: Wanted, store: Store, library: Library, display: Display, command: str
+    ) -> None:
+        self._wanted, self._store, self._library = wanted, store, library
+        self._display, self._command = display, command
+        self._ground: tuple[Problem, Ground] | None = None
+
+    def run(self, ready: tuple[Intended, ...]) -> Outcome:
+        """All of them in order; one that fails does not stop the others."""
+        jobs = list(_jobs(ready, self._store))
+        began, done, failed = time.monotonic(), 0.0, []
+        total = sum(job.weight for job in jobs)
+        self._display.say(f"{len(jobs)} jobs to run; results go to {self._store.folder}")
+        for number, job in enumerate(jobs, 1):
+            start = time.monotonic()
+            try:
+                self._job(job)
+            except RunStoppedError:
+                raise
+            except Exception as error:  # whatever it is, the other cells' results count
+                failed.append(f"{job}: {type(error).__name__}: {error}")
+                self._display.say(f"FAILED {failed[-1]}")
+            done += job.weight
+            now = time.monotonic()
+            left = (now - began) / done * (total - done)
+            self._display.say(
+                f"[{number}/{len(jobs)}] {job}: {now - start:.1f} s; about {left / 60:.0f} min left"
+            )
+        return Outcome(len(jobs) - len(failed), tuple(failed), len(self._store.done))
+
+    def _job(self, job: Job) -> None:
+        one, began = job.one, time.monotonic()
+        problem, drawn = self._library.problem(one), self._library.drawn(one)
+        place = one.study.place
+        self._store.check_data(place, problem.fingerprint)
+        self._describe(one, problem, 0.0)
+        self._display.begin(str(job), one.study.config.budget.labels)
+        at = self._store.folder / CELLS
+        if one.regime == "frozen":
+            ground, advance = self._ground_of(problem), self._display.advance
+            found = cells.frozen(one, job.arm, job.seeds, problem, drawn, ground, advance)
+        else:
+            found = cells.trained(one, job.arm, job.seeds[0], problem, drawn, self._display, at)
+        self._store.add(place, job.arm, job.seeds, found.records, found.bought)
+        for seed in job.seeds:
+            clean(one.study, job.arm, seed, at)
+        self._describe(one, problem, time.monotonic() - began)
+
+    def _ground_of(self, problem: Problem) -> Ground:
+        if self._ground is None or self._ground[0] is not problem:
+            self._ground = None
+            forget_programs()
+            self._ground = (problem, Ground(problem))
+        return self._ground[1]
+
+    def _describe(self, one: Intended, problem: Problem, seconds: float) -> None:
+        """Bring a study's entry of studies.json up to date."""
+        place, store = one.study.place, self._store
+        before = store.studies.get(place, {})
+        earlier = before.get("seconds", 0.0)
+        done = [cell for cell in store.done if cell.place == place]
+        arms: list[PlainValue] = [*sorted({str(cell.arm) for cell in done})]
+        seeds: list[PlainValue] = [*sorted({cell.seed for cell in done})]
+        entry = before or self._about(one, problem)
+        store.describe(
+            place,
+            {
+                **entry,
+                "main": self._wanted.settings.main,
+                "command": self._command,
+                "seconds": round(seconds + (earlier if isinstance(earlier, float) else 0.0), 3),
+                "arms": arms,
+                "seeds": seeds,
+            },
+        )
+
+    def _about(self, one: Intended, problem: Problem) -> PlainDict:
+        """What a study is, and the probes of its encoder; written when it begins."""
+        drawn, bench, config = self._library.drawn(one), self._wanted.bench, one.study.config
+        split, probes = drawn.split, self._library.separability(one)
+        about: dict[str, object] = {
+            "encoder": one.encoder,
+            "weights": one.weights,
+            "metric": cells.ACCURACY,
+            "classes": drawn.rows.split.classes,
+            "attributes": drawn.rows.values,
+            "groups": drawn.groups,
+            "seed_set": {"rows": config.budget.start, "groups": split.start.reshape(-1).tolist()},
+            "pool_rows": int(split.pool.sum()),
+            "pool_groups": split.pool.reshape(-1).tolist(),
+            "pool_disagreeing": split.disagreeing,
+            "test_rows": len(split.test),
+            "separability": {name: value._asdict() for name, value in probes._asdict().items()},
+            "baseline": bench.baseline,
+            "own": bench.own,
+            "budget": {"labels": config.budget.labels, "start": config.budget.start},
+            "config_hash": config.hash,
+            "data_fingerprint": problem.fingerprint,
+            "commit": records.commit(),
+            "machine": machine(),
+            SETTINGS: settings_of(one),
+            "config": dataclasses.asdict(config),
+        }
+        return cast(PlainDict, json.loads(json.dumps(about)))
+
+
+def command_line(config: str, overrides: list[str], out: Path) -> str:
+    """The command that would run the same again."""
+    words = ["enn-finetune", "intended", config, *overrides, "--out", str(out)]
+    return " ".join(shlex.quote(word) for word in words)

@@ -1,0 +1,198 @@
+"""What held of the paper's claims and what did not, in plain words."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from enn_finetune.report.intended_figures import MeasuredJson, StudyJson
+from enn_finetune.report.intended_ranks import RankJson, ratio_value
+from enn_finetune.report.words import Outcome, interval_text, number, outcome, ratio_text
+from enn_finetune.savings import mean_interval
+from enn_finetune.savings.schema import ends
+
+Verdict = Literal["held", "held in part", "did not hold", "not settled"]
+TONES: Mapping[Verdict, Outcome] = {
+    "held": "fewer",
+    "held in part": "unsettled",
+    "not settled": "unsettled",
+    "did not hold": "more",
+}
+"""The colour of each verdict, as the sheet names it."""
+SETTLED = 0.05
+
+
+class Claim(NamedTuple):
+    """One claim of the paper, and what these studies say of it."""
+
+    title: str
+    verdict: Verdict
+    figure: str
+    sentence: str
+    detail: str
+
+
+def claims(studies: Sequence[StudyJson], found: Sequence[RankJson]) -> list[Claim]:
+    """All claims that these studies can say something about."""
+    trained = [study for study in studies if study["weights"] == "pretrained"]
+    fresh = [study for study in studies if study["weights"] != "pretrained"]
+    made = []
+    if trained:
+        made += [_saves(trained), _asks(trained)]
+    if fresh:
+        made.append(_saves_not(fresh))
+    pairs = _pairs(trained, fresh)
+    if pairs:
+        made.append(_asks_more(pairs))
+    rank = next((r for r in found if (r["of"], r["by"]) == ("gain", "intended")), None)
+    if rank is not None:
+        made.append(_predicts(rank, found))
+    return made
+
+
+def learned(measured: MeasuredJson) -> bool:
+    """Whether random selection scores more with its full budget than with the seed set alone."""
+    ci95 = measured["learned"]["ci95"]
+    return ci95 is not None and ci95[0] > 0
+
+
+def verdict(good: int, bad: int, of: int) -> Verdict:
+    """Of so many studies, how many settled a claim, and how many settled its contrary."""
+    if good == of:
+        return "held"
+    if good:
+        return "held in part"
+    return "did not hold" if bad else "not settled"
+
+
+def _saves(studies: Sequence[StudyJson]) -> Claim:
+    kinds = [outcome(study["average"]["ratio"]) for study in studies]
+    worst = [outcome(study["worst_group"]["ratio"]) for study in studies]
+    best = max(studies, key=lambda study: ratio_value(study["average"]["ratio"]))
+    ratio = best["average"]["ratio"]
+    return Claim(
+        "Active learning saves labels where the encoder is pretrained (the paper: up to 5x fewer).",
+        verdict(kinds.count("fewer"), kinds.count("more"), len(kinds)),
+        f"{kinds.count('fewer')} of {len(kinds)}",
+        f"By average accuracy {studies[0]['main']} needed fewer labels than random selection in "
+        f"{_of(kinds, 'fewer')} studies with a pretrained encoder, and more in "
+        f"{kinds.count('more')}; {kinds.count('unsettled')} are not settled. The largest ratio is "
+        f"{ratio_text(ratio)} (95 % interval {interval_text(ratio['ci95'])}; {best['name']}).",
+        f"By the worst group's accuracy: fewer in {_of(worst, 'fewer')}, more in "
+        f"{worst.count('more')}, {worst.count('unsettled')} not settled.",
+    )
+
+
+def _saves_not(studies: Sequence[StudyJson]) -> Claim:
+    kinds = [outcome(study["average"]["ratio"]) for study in studies]
+    worst = [outcome(study["worst_group"]["ratio"]) for study in studies]
+    good = kinds.count("more")  # an unsettled saving is no proof that there is none
+    still = [study["name"] for study in studies if not learned(study["average"])]
+    said = (
+        f" In {len(still)} of them random selection does not score more with its full budget than "
+        "with the seed set alone, so that there is little to save there."
+        if still
+        else ""
+    )
+    return Claim(
+        "It saves nothing, or costs labels, where the encoder is not pretrained.",
+        verdict(good, kinds.count("fewer"), len(kinds)),
+        f"{good} of {len(kinds)}",
+        f"With random weights of the same size {studies[0]['main']} saved labels in "
+        f"{_of(kinds, 'fewer')} studies; it cost labels in {kinds.count('more')}, and "
+        f"{kinds.count('unsettled')} are not settled.{said}",
+        f"By the worst group's accuracy: fewer in {_of(worst, 'fewer')}, more in "
+        f"{worst.count('more')}, {worst.count('unsettled')} not settled.",
+    )
+
+
+def _of(kinds: Sequence[Outcome], kind: Outcome) -> str:
+    return f"{kinds.count(kind)} of {len(kinds)}"
+
+
+def _asks(studies: Sequence[StudyJson]) -> Claim:
+    above = [s for s in studies if (s["over_representation"]["ci95"] or [0])[0] > 1]
+    below = [s for s in studies if (s["over_representation"]["ci95"] or [0, 2])[1] < 1]
+    means = [study["over_representation"]["mean"] for study in studies]
+    return Claim(
+        "Pretrained models ask for the rows that settle the task.",
+        verdict(len(above), len(below), len(studies)),
+        f"{number(float(np.mean(means)))}x",
+        f"Among the rows that {studies[0]['main']} bought, those in which label and attribute "
+        f"disagree are {_span(means)} times as frequent as in the "
+        f"pool; in {len(above)} of {len(studies)} studies with a pretrained encoder the whole "
+        "interval is above 1.",
+        f"Buying every such row of the pool would give {_span([s['most'] for s in studies])}.",
+    )
+
+
+def _span(values: Sequence[float]) -> str:
+    """From the least to the greatest; one figure where they are alike."""
+    low, high = number(min(values)), number(max(values))
+    return low if low == high else f"{low} to {high}"
+
+
+Pair = tuple[StudyJson, StudyJson]
+
+
+def _pairs(trained: Sequence[StudyJson], fresh: Sequence[StudyJson]) -> list[Pair]:
+    """Studies that differ in the weights alone: pretrained, then not."""
+    keys = ("task", "encoder", "regime")
+    others = {tuple(study[key] for key in keys): study for study in fresh}  # type: ignore[literal-required]
+    found = [(study, others.get(tuple(study[key] for key in keys))) for study in trained]  # type: ignore[literal-required]
+    return [(one, other) for one, other in found if other is not None]
+
+
+def _asks_more(pairs: Sequence[Pair]) -> Claim:
+    """By pairs of seeds, which share seed sets and pools."""
+    kinds: list[Outcome] = []
+    for one, other in pairs:
+        seeds = one["by_seed"].keys() & other["by_seed"].keys()
+        gaps = np.array([one["by_seed"][seed] - other["by_seed"][seed] for seed in seeds])
+        interval = ends(mean_interval(gaps)) if len(gaps) else None
+        low, high = interval or (-1.0, 1.0)
+        kinds.append("fewer" if low > 0 else "more" if high < 0 else "unsettled")
+    means = [
+        float(np.mean([study["over_representation"]["mean"] for study in side]))
+        for side in zip(*pairs, strict=True)
+    ]
+    return Claim(
+        "And they ask for them more than models that are not pretrained do.",
+        verdict(kinds.count("fewer"), kinds.count("more"), len(kinds)),
+        f"{kinds.count('fewer')} of {len(kinds)}",
+        f"Of {len(pairs)} pairs of studies that differ in the weights alone, the pretrained one "
+        f"bought more of these rows in {kinds.count('fewer')} and fewer in {kinds.count('more')}; "
+        f"{kinds.count('unsettled')} are not settled.",
+        f"On the mean over pairs {number(means[0])} times their share of the pool against "
+        f"{number(means[1])} times.",
+    )
+
+
+def _predicts(rank: RankJson, found: Sequence[RankJson]) -> Claim:
+    """By the area gained, which every study has; ratios are told beside it."""
+    good = rank["p"] < SETTLED
+    kind: Verdict = "not settled"
+    if good:
+        kind = "held" if rank["spearman"] > 0 else "did not hold"
+    named = {(r["of"], r["by"]): r for r in found}
+    ratio, over = named["saving", "intended"], named["over", "intended"]
+    return Claim(
+        "How linearly separable the intended attribute is in an encoder's features explains it.",
+        kind,
+        f"{rank['spearman']:+.2f}",
+        f"Over {rank['studies']} studies the rank correlation of the intended attribute's "
+        f"separability with the area that active learning "
+        f"gained is {rank['spearman']:+.2f} (p = {rank['p']:.2f} by permutation)."
+        + ("" if good else " So few studies, which share tasks, do not settle it."),
+        f"With the saving ratio {ratio['spearman']:+.2f} (p = {ratio['p']:.2f}), with the "
+        f"over-representation {over['spearman']:+.2f} (p = {over['p']:.2f}).",
+    )
+
+
+def headline(made: Sequence[Claim]) -> str:
+    """How many claims held, in one sentence."""
+    kinds = [claim.verdict for claim in made]
+    if not kinds:
+        return "No study has its main arm yet, so there is nothing to say."
+    parts = [f"{kinds.count(kind)} {kind}" for kind in TONES if kind in kinds]
+    return f"Of {len(kinds)} claims of the paper that were put to the test, {', '.join(parts)}."
