@@ -27,6 +27,8 @@ COMPANIONS = {
     "proxy.replay": {"backbone.tune": "full"},
 }
 
+OTHERS = {"backbone.layers": "3,6", "proxy.layers": "3,6", "proxy.modes": "lora,last"}
+
 
 def default(name: str) -> object:
     value: object = Config()
@@ -41,10 +43,8 @@ def another(name: str) -> str:
     base = typing.get_args(kind)[0] if hasattr(kind, "__metadata__") else kind
     if typing.get_origin(base) is typing.Literal:
         return next(option for option in typing.get_args(base) if option != value)
-    if name in ("backbone.layers", "proxy.layers"):
-        return "3,6"
-    if name == "proxy.modes":
-        return "lora,last"
+    if name in OTHERS:
+        return OTHERS[name]
     if isinstance(value, tuple):
         return "17,5" if all(isinstance(part, int) for part in value) else "here,there"
     if isinstance(value, float):

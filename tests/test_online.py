@@ -241,7 +241,7 @@ def test_the_encoder_as_pretrained_is_never_trained(world):
 
 def test_another_seed_compiles_nothing_new(frozen, tmp_path):
     """Law 6: one trace."""
-    programs = (train.train_step, asking.read, asking.pick, train.mean_log_probs)
+    programs = (train.train_step, asking.read, asking.pick, train.predictions)
     run(frozen(), tmp_path / "0")
     before = [program._cache_size() for program in programs]
     run(frozen(seed=1), tmp_path / "1")

@@ -260,7 +260,8 @@ def test_the_bootstrap_weighs_a_row_alike_wherever_it_stands(parts, kind):
 def test_predictions_are_normalised_and_scores_finite(kind):
     parts = train.split(Classifier(Identity(D), head(kind)), "frozen")
     inputs = batch().inputs * 1e3  # saturated
-    log_probs = train.mean_log_probs(parts, inputs, KEY, indices=4)
+    log_probs, each = train.predictions(parts, inputs, KEY, indices=4)
+    assert each.shape == (4 if kind == "epinet" else 1, *log_probs.shape)
     np.testing.assert_allclose(np.exp(log_probs).sum(axis=1), 1, atol=1e-5)
     scores = asking.read(parts, inputs, KEY, indices=4, rule="bald").kept
     assert np.isfinite(scores).all()

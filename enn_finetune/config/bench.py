@@ -31,7 +31,7 @@ from enn_finetune.config.reading import (
     read_file,
     unknown,
 )
-from enn_finetune.config.schema import Names
+from enn_finetune.config.values import Names
 
 
 def _span(value: object) -> object:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-
 TUNED = {
     "frozen": "as pretrained",
     "last": "last layers fine-tuned",
