@@ -50,19 +50,25 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
     train.add_argument("--resume", action="store_true", help="go on with the run in DIR")
 
-    bench = commands.add_parser(
-        "bench", help="tasks, encoders, heads, rules and seeds against random, and their report"
+    _add_study(
+        commands,
+        "bench",
+        "tasks, encoders, heads, rules and seeds against random, and their report",
+        "bench.tasks=sst2 bench.seeds=2 budget.labels=200 replay=FILE",
+        "configs/quick.toml",
     )
-    bench.add_argument("config", metavar="CONFIG", help="a file such as configs/quick.toml")
-    bench.add_argument(
-        "overrides",
-        nargs="*",
-        metavar="key=value",
-        help="such as bench.tasks=sst2 bench.seeds=2 budget.labels=200 replay=FILE",
+    _add_study(
+        commands,
+        "intended",
+        "do pretrained encoders ask for the rows that settle an ambiguous task?",
+        "task.data=mine.csv task.label=topic task.attribute=source frozen.seeds=5",
+        "configs/intended.toml",
     )
-    bench.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of results")
-    bench.add_argument(
-        "--resume", action="store_true", help="run what DIR lacks, new seeds and arms included"
+    _add_study(
+        commands,
+        "testbed",
+        "agents and rules on problems whose generator is known (without CONFIG: the default study)",
+        "active.problems=4 agents.epinet.l2=2 parts=active",
     )
 
     report = commands.add_parser("report", help="figures, tables and one page of any results")
@@ -89,11 +95,30 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def _add_study(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    about: str,
+    example: str,
+    config: str | None = None,
+) -> None:
+    """A command that runs what a folder lacks of a study, and reports on it."""
+    study = commands.add_parser(name, help=about)
+    if config:
+        study.add_argument("config", metavar="CONFIG", help=f"a file such as {config}")
+    words = "key=value" if config else "[CONFIG] key=value"
+    study.add_argument("overrides", nargs="*", metavar=words, help=f"such as {example}")
+    study.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of results")
+    study.add_argument(
+        "--resume", action="store_true", help="run what DIR lacks, what was added to CONFIG too"
+    )
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status: 0, 2 for bad input, 130 when interrupted."""
     top = parser()
     arguments, rest = top.parse_known_args(argv)
-    if arguments.command in ("train", "bench"):  # argparse takes no overrides after an option
+    if "overrides" in arguments:  # argparse takes none after an option
         arguments.overrides += [word for word in rest if not word.startswith("-")]
         rest = [word for word in rest if word.startswith("-")]
     if rest:
@@ -113,6 +138,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return FAULT
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except RuntimeError as error:
+        from enn_finetune.session import RunStoppedError
+
+        if not isinstance(error, RunStoppedError):
+            raise
+        print(error, file=sys.stderr)
         return INTERRUPTED
 
 
@@ -144,13 +176,8 @@ def _train(arguments: argparse.Namespace) -> int:
     settings = config.load(arguments.config, arguments.overrides)
     _set_up_jax()
     from enn_finetune import experiment
-    from enn_finetune.session import RunStoppedError
 
-    try:
-        experiment.run(settings, arguments.out, resume=arguments.resume)
-    except RunStoppedError as error:
-        print(error, file=sys.stderr)
-        return INTERRUPTED
+    experiment.run(settings, arguments.out, resume=arguments.resume)
     return 0
 
 
@@ -160,21 +187,52 @@ def _bench(arguments: argparse.Namespace) -> int:
     file = config.load_bench(arguments.config, arguments.overrides)
     _set_up_jax()
     from enn_finetune.bench import run
-    from enn_finetune.session import RunStoppedError
 
     command = run.command_line(arguments.config, arguments.overrides, arguments.out)
-    try:
-        outcome = run.run(file, arguments.out, resume=arguments.resume, command=command)
-    except RunStoppedError as error:
-        print(error, file=sys.stderr)
-        return INTERRUPTED
-    if outcome.complete:
+    found = run.run(file, arguments.out, resume=arguments.resume, command=command)
+    if found.complete:
         _write_report([arguments.out], arguments.out / "report.html")
-    for failure in outcome.failed:
-        print(f"enn-finetune bench: failed: {failure}", file=sys.stderr)
-    if outcome.failed:
+    return _failures(arguments.command, found.failed, command)
+
+
+def _intended(arguments: argparse.Namespace) -> int:
+    from enn_finetune import config
+
+    file = config.load_intended(arguments.config, arguments.overrides)
+    _set_up_jax()
+    from enn_finetune.intended import run
+    from enn_finetune.report import intended
+
+    command = run.command_line(arguments.config, arguments.overrides, arguments.out)
+    found = run.run(file, arguments.out, resume=arguments.resume, command=command)
+    if found.complete:
+        intended.run(arguments.out)
+    return _failures(arguments.command, found.failed, command)
+
+
+def _testbed(arguments: argparse.Namespace) -> int:
+    from enn_finetune import config
+
+    overrides = list(arguments.overrides)
+    file = overrides.pop(0) if overrides and "=" not in overrides[0] else None
+    settings = config.load_testbed(file, overrides)
+    _set_up_jax()
+    from enn_finetune.report import testbed
+    from enn_finetune.testbed import run
+
+    command = run.command_line(file, overrides, arguments.out)
+    run.run(settings, arguments.out, resume=arguments.resume, command=command)
+    testbed.show(arguments.out)
+    return 0
+
+
+def _failures(name: str, failed: Sequence[str], command: str) -> int:
+    """Say which cells failed; the exit status."""
+    for failure in failed:
+        print(f"enn-finetune {name}: failed: {failure}", file=sys.stderr)
+    if failed:
         print(f"try these again with: {command} --resume", file=sys.stderr)
-    return FAILED if outcome.failed else 0
+    return FAILED if failed else 0
 
 
 def _report(arguments: argparse.Namespace) -> int:
@@ -234,6 +292,8 @@ _COMMANDS = {
     "demo": _demo,
     "train": _train,
     "bench": _bench,
+    "intended": _intended,
+    "testbed": _testbed,
     "report": _report,
     "score": _score,
     "tasks": _tasks,

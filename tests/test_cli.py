@@ -15,7 +15,7 @@ from enn_finetune.data import tasks
 from enn_finetune.records import version
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ("demo", "train", "bench", "report", "score", "tasks")
+COMMANDS = ("demo", "train", "bench", "testbed", "intended", "report", "score", "tasks")
 
 
 @pytest.fixture(scope="module")

@@ -12,12 +12,13 @@ PACKAGE = "enn_finetune"
 
 LAYERS = [
     "types errors files compiling",
-    "predictive joint decisions metrics config records checkpoint",
+    "predictive joint decisions metrics config records checkpoint costs",
     "data models acquisition savings progress",
-    "loader features problem sklearn train fitting session asking online pool experiment scoring",
-    "study sharding",
+    "loader features problem sklearn train fitting evaluating session asking online pool policies "
+    "experiment scoring",
+    "study sharding testbed",
     "scan",
-    "bench",
+    "bench intended",
     "report demo",
     "cli",
     "__main__",

@@ -1,0 +1,213 @@
+"""A study on the neural testbed: what is asked of which agents on which problems.
+
+Sections `active` and `supervised`, and a table of options for each agent (`agents.epinet`); on the
+command line active.KEY=value, agents.AGENT.OPTION=value.
+"""
+
+import dataclasses
+import difflib
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, ConfigDict, Field, PositiveFloat, PositiveInt, TypeAdapter
+from pydantic import ValidationError as Invalid
+from pydantic.dataclasses import dataclass
+
+from enn_finetune.config.reading import (
+    ConfigError,
+    PlainDict,
+    fault_of,
+    flatten,
+    parse_overrides,
+    read_file,
+)
+from enn_finetune.config.values import Names, Seed
+
+_STRICT = ConfigDict(extra="forbid")
+
+
+def _several(value: object) -> object:
+    """A list; on a command line its parts are divided by commas."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value if isinstance(value, list | tuple) else [value]
+
+
+Counts = Annotated[tuple[PositiveInt, ...], BeforeValidator(_several)]
+Amounts = Annotated[tuple[PositiveFloat, ...], BeforeValidator(_several)]
+Options = dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True, config=_STRICT)
+class ActiveConfig:
+    """Active learning: one label at a time from some candidates."""
+
+    arms: Names = (
+        "mlp/random", "mlp/entropy", "mlp/margin",
+        "ensemble_prior/random", "ensemble_prior/bald", "ensemble_prior/variance",
+        "epinet/random", "epinet/entropy", "epinet/margin", "epinet/bald", "epinet/variance",
+    )  # fmt: skip
+    """AGENT/RULE, every step buying the one label of another candidate."""
+    again: Names = ("mlp/random", "epinet/random", "epinet/variance")
+    """The same in the paper's protocol: any candidate at every step, each time with a new draw of
+    its label, which costs nothing where it was chosen before. May be empty, as may `arms`."""
+    baseline: str = "mlp/random"
+    """The arm whose score with all candidates labelled is the target."""
+    input_dim: PositiveInt = 10
+    classes: Annotated[int, Field(ge=2)] = 2
+    temperature: PositiveFloat = 0.1
+    candidates: Annotated[int, Field(ge=2)] = 200
+    problems: PositiveInt = 16
+    """Each has its own generator, candidates and agent; the arms of a problem share them."""
+    first_problem: Annotated[int, Field(ge=0)] = 0
+    """The number of the first: give another to look at problems that no choice was made on."""
+    updates: PositiveInt = 10
+    """Gradient steps after each choice."""
+    rounds: PositiveInt = 40
+    """How many times as many steps as candidates an arm of `again` takes."""
+    again_updates: PositiveInt = 2
+    """Gradient steps after each of them."""
+    batch: PositiveInt = 32
+    """Rows of one."""
+    learning_rate: PositiveFloat = 1e-3
+    functions: PositiveInt = 10
+    """Draws of an agent's function that the rules read."""
+    exam_functions: PositiveInt = 32
+    """Draws of it that scores read."""
+    exam_groups: PositiveInt = 150
+    """Pairs of rows that an agent is examined on."""
+    every: PositiveInt = 10
+    """Steps between evaluations; divides `candidates`."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class SupervisedConfig:
+    """Agents on labels drawn at random: marginal and joint predictions."""
+
+    agents: Names = (
+        "mlp", "dropout", "ensemble", "ensemble_prior", "epinet", "laplace", "sngp",
+    )  # fmt: skip
+    input_dims: Counts = (2, 10)
+    classes: Annotated[int, Field(ge=2)] = 2
+    temperatures: Amounts = (0.1, 0.5)
+    ratios: Amounts = (1.0, 10.0, 100.0)
+    """Training rows per input dimension."""
+    problems: PositiveInt = 6
+    """Generators at each setting, each with its own rows and agent; the same for all agents."""
+    first_problem: Annotated[int, Field(ge=0)] = 0
+    taus: Counts = (1, 10, 100)
+    """Rows predicted together."""
+    steps: PositiveInt = 1000
+    """Gradient steps."""
+    batch: PositiveInt = 32
+    """Rows of one."""
+    learning_rate: PositiveFloat = 1e-3
+    functions: PositiveInt = 300
+    """Draws of an agent's function that scores read."""
+    groups: PositiveInt = 100
+    """Pairs of rows that an agent is examined on."""
+    particles: Annotated[int, Field(ge=0)] = 50_000
+    """Of the floor, a multiple of 500; 0 leaves it out."""
+    floor_rows: PositiveInt = 20
+    """Up to so many training rows the floor is computed: more labels need far more particles."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class TestbedConfig:
+    """The whole study."""
+
+    __test__ = False  # no test, whatever pytest makes of its name
+
+    seed: Seed = 0
+    """Of everything: problems, agents and choices."""
+    parts: Annotated[
+        tuple[Literal["active", "supervised"], ...], BeforeValidator(_several)
+    ] = ("active", "supervised")  # fmt: skip
+    active: ActiveConfig = dataclasses.field(default_factory=ActiveConfig)
+    supervised: SupervisedConfig = dataclasses.field(default_factory=SupervisedConfig)
+    agents: Options = dataclasses.field(default_factory=lambda: {"epinet": {"prior_scale": 0.1}})
+    """Options of agents, by agent; what is left out is the agent's own."""
+    chunk: PositiveInt = 24
+    """Runs that go through a program at once."""
+
+    @property
+    def hash(self) -> str:
+        """16 hex digits of all values."""
+        text = json.dumps(dataclasses.asdict(self), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+_ADAPTER = TypeAdapter(TestbedConfig)
+_SECTIONS: Mapping[str, type] = {"active": ActiveConfig, "supervised": SupervisedConfig}
+
+
+def load_testbed(path: Path | str | None = None, overrides: Sequence[str] = ()) -> TestbedConfig:
+    """A study from a TOML file, or the default one, and `key=value` overrides, which win.
+
+    Raises:
+      ConfigError: no TOML file, unknown keys (with the nearest known one), values that do not fit;
+        all at once, each named by its key.
+    """
+    tree = {} if path is None else read_file(path)
+    values = flatten(tree) | parse_overrides(overrides)
+    faults = _unknown(values)
+    known: PlainDict = {}
+    for name, value in values.items():
+        *sections, last = name.split(".")
+        if name not in _keys() and sections[:1] != ["agents"]:
+            continue
+        place = known
+        for section in sections:
+            place = place.setdefault(section, {})  # type: ignore[assignment]
+        place[last] = value
+    try:
+        found = _ADAPTER.validate_python(known)
+        faults += _contradictions(found)
+    except Invalid as error:
+        faults += [fault_of(item) for item in error.errors()]
+    if faults:
+        where = "the study" if path is None else f"{path}: the study"
+        raise ConfigError(f"{where} cannot be run:\n  " + "\n  ".join(dict.fromkeys(faults)))
+    return found
+
+
+def _keys() -> list[str]:
+    """Every key but the agents' options."""
+    inner = [f"{section}.{field.name}" for section, kind in _SECTIONS.items()
+             for field in dataclasses.fields(kind)]  # fmt: skip
+    return ["seed", "parts", "chunk", *inner]
+
+
+def _unknown(names: Sequence[str] | Mapping[str, object]) -> list[str]:
+    known, faults = _keys(), []
+    for name in names:
+        if name in known:
+            continue
+        if name.split(".")[0] == "agents":
+            if name.count(".") != 2:
+                faults.append(f"{name}: write an option as agents.AGENT.OPTION")
+            continue
+        namesakes = [key for key in known if key.split(".")[-1] == name.split(".")[-1]]
+        near = difflib.get_close_matches(name, namesakes or known, n=1, cutoff=0.0)[0]
+        faults.append(f"{name}: no such key; the nearest is {near}")
+    return faults
+
+
+def _contradictions(config: TestbedConfig) -> list[str]:
+    active, supervised, faults = config.active, config.supervised, []
+    if active.candidates % active.every:
+        faults.append(
+            f"active.every: {active.every} does not divide active.candidates = {active.candidates}"
+        )
+    if "active" in config.parts:
+        for key, arms in (("arms", active.arms), ("again", active.again)):
+            if arms and active.baseline not in arms:
+                faults.append(f"active.baseline: {active.baseline} is none of active.{key}")
+    if supervised.particles % 500:
+        faults.append(f"supervised.particles: {supervised.particles} is no multiple of 500")
+    if not config.parts:
+        faults.append("parts: nothing to run; give active, supervised or both")
+    return faults

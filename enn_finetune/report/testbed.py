@@ -1,0 +1,124 @@
+"""The report of a testbed study: report.html, summary.json and figures in its folder."""
+
+import json
+from pathlib import Path
+from typing import cast
+
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from enn_finetune import files
+from enn_finetune.report.table import COLOURS
+from enn_finetune.report.testbed_active import Active, figures
+from enn_finetune.report.testbed_page import page
+from enn_finetune.report.testbed_summary import (
+    PAPER,
+    Json,
+    active_json,
+    read,
+    savings_of,
+    supervised_json,
+)
+from enn_finetune.report.testbed_words import WAYS, labels_to, settled
+from enn_finetune.report.words import DASH, outcome, ratio_text
+from enn_finetune.savings import RESAMPLES
+
+PAGE, SUMMARY, FIGURES = "report.html", "summary.json", "figures"
+
+
+def run(folder: Path, *, resamples: int = RESAMPLES) -> Json:
+    """Write the report of a study's folder into it; returns what summary.json holds.
+
+    Raises:
+      InputError: no study there, or damaged files.
+    """
+    found = read(folder)
+    baseline, reference = _roles(found.study)
+    active = {}
+    for way in WAYS:
+        lines = found.active.get(way, [])
+        arms = [f"{line['agent']}/{line['rule']}" for line in lines]
+        if lines:
+            summary = savings_of(lines, baseline if baseline in arms else arms[0], resamples)
+            active[way] = Active(way, summary, active_json(summary, lines))
+    agents = [line["agent"] for line in found.supervised]
+    reference = reference if reference in agents or not agents else agents[0]
+    summary_json: Json = {
+        "active": {way: one.json for way, one in active.items()},
+        "supervised": supervised_json(found.supervised, reference),
+        "reference": reference,
+        "paper": PAPER,
+        "study": found.study,
+    }
+    files.atomic_write(folder / SUMMARY, json.dumps(summary_json, indent=1) + "\n")
+    (folder / FIGURES).mkdir(exist_ok=True)
+    for name, picture in figures(active).items():
+        files.atomic_write(folder / FIGURES / f"{name}.svg", picture)
+    files.atomic_write(folder / PAGE, page(active, summary_json))
+    return summary_json
+
+
+def show(folder: Path) -> None:
+    """Write the report, and its figures on the terminal."""
+    console = Console()
+    console.print(terminal(run(folder)))
+    console.print(f"report: {folder / PAGE}", highlight=False)
+
+
+def _roles(study: Json) -> tuple[str, str]:
+    """The baseline of active learning, and the agent that supervised scores are compared with."""
+    config = cast(dict[str, dict[str, object]], study.get("config", {}))
+    baseline = str(config.get("active", {}).get("baseline", "mlp/random"))
+    return baseline, baseline.partition("/")[0]
+
+
+def terminal(summary: Json) -> Group:
+    """The figures as tables for the terminal."""
+    parts: list[Table] = []
+    for way, found in cast(dict[str, Json], summary["active"]).items():
+        parts.append(_active(way, found))
+    if summary["supervised"]:
+        parts.append(_supervised(summary))
+    return Group(*parts)
+
+
+def _active(way: str, found: Json) -> Table:
+    target = cast(float, found["target"])
+    title = f"active learning, {WAYS[way]}: labels to a KL of {target:.3f} ({found['baseline']})"
+    result = Table(title=title, title_justify="left", caption_justify="left")
+    result.caption = "ratio: labels of the baseline / labels of the arm; <: target not reached"
+    for column in ("arm", "labels", "ratio", "KL at the end", "regret", "lost"):
+        result.add_column(column, justify="left" if column == "arm" else "right")
+    for name, arm in cast(dict[str, dict], found["arms"]).items():
+        ratio = arm["system_ratio"]
+        base = name == found["baseline"]
+        result.add_row(
+            name,
+            labels_to(arm),
+            Text("1 (baseline)", style="dim")
+            if base
+            else Text(ratio_text(ratio), style=COLOURS[outcome(ratio)]),
+            f"{arm['kl']:.3f}",
+            f"{arm['regret']['mean']:.3f}",
+            DASH if base else f"{arm['losses']} of {arm['problems']}",
+        )
+    return result
+
+
+def _supervised(summary: Json) -> Table:
+    """How often each agent is settled below the reference, above it, or neither, by score."""
+    reference = str(summary["reference"])
+    counts = settled(summary)
+    scores = list(next(iter(counts.values()), {}))
+    result = Table(
+        title=f"labels at random: settings settled below / above {reference} (of all)",
+        title_justify="left",
+    )
+    result.add_column("agent")
+    for score in scores:
+        result.add_column(score.replace("_", " "), justify="right")
+    for agent, by_score in counts.items():
+        cells = [f"{of.below} / {of.above} ({of.all})" for of in by_score.values()]
+        result.add_row(agent, *cells)
+    return result

@@ -1,0 +1,221 @@
+"""Run what is missing of a testbed study, chunk by chunk."""
+
+import dataclasses
+import itertools
+import json
+import os
+import platform
+import shlex
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple, cast
+
+import jax
+
+from enn_finetune import files, records
+from enn_finetune.config import Config, ConfigError, TestbedConfig, differences
+from enn_finetune.errors import InputError
+from enn_finetune.progress import Display
+from enn_finetune.session import RunStoppedError
+from enn_finetune.testbed.chunks import programs_of
+from enn_finetune.testbed.plan import GROWING, Group, plan
+from enn_finetune.testbed.records import STUDY, Run, append, keep_complete, run_of
+
+LOCK = "testbed.lock"
+
+
+class Outcome(NamedTuple):
+    """What a call of `run` did."""
+
+    done: int  # runs
+    complete: int  # runs of this study in the folder, earlier calls' included
+
+
+class Chunk(NamedTuple):
+    """Runs that go through a program at once."""
+
+    group: Group
+    runs: tuple[Run, ...]
+
+    @property
+    def weight(self) -> float:
+        """Work, to guess the time left."""
+        return self.group.weight * len(self.runs)
+
+
+def run(
+    config: TestbedConfig,
+    out: Path,
+    *,
+    resume: bool = False,
+    command: str = "",
+    quiet: bool = False,
+) -> Outcome:
+    """Run every run that has no results in the folder.
+
+    Raises:
+      InputError: names that are not known, or a folder of another study; nothing is run then.
+      RunStoppedError: Ctrl-C; what is complete is kept.
+    """
+    groups = plan(config)
+    _check(out, config, resume=resume)
+    out.mkdir(parents=True, exist_ok=True)
+    with files.claim(out / LOCK, wait=False) as mine, Display(quiet=quiet) as display:
+        if not mine:
+            raise ConfigError(f"{out}: another process is running this study; let it finish")
+        done = {run_of(line) for line in keep_complete(out)}
+        chunks = list(_chunks(groups, done))
+        _describe(out, config, command, 0.0)
+        try:
+            _run(config, chunks, out, command, display)
+        except KeyboardInterrupt as error:
+            again = f"{command} --resume" if command else "--resume"
+            raise RunStoppedError(
+                f"stopped; what is complete is kept in {out}; go on with: "
+                + again.replace("--resume --resume", "--resume")
+            ) from error
+        wanted = {run for group in groups for run in group.runs}
+        found = {run_of(line) for line in keep_complete(out)}
+        return Outcome(sum(len(chunk.runs) for chunk in chunks), len(wanted & found))
+
+
+def _chunks(groups: Sequence[Group], done: set[Run]) -> Iterator[Chunk]:
+    for group in groups:
+        missing = [run for run in group.runs if run not in done]
+        for start in range(0, len(missing), group.size):
+            yield Chunk(group, tuple(missing[start : start + group.size]))
+
+
+def _run(
+    config: TestbedConfig, chunks: Sequence[Chunk], out: Path, command: str, display: Display
+) -> None:
+    """All chunks, those of a group on as many threads as there are cores; written in order."""
+    began, worked, number = time.monotonic(), 0.0, 0
+    total = sum(chunk.weight for chunk in chunks)
+    display.say(f"{sum(len(chunk.runs) for chunk in chunks)} runs to do; results go to {out}")
+    for group, of in itertools.groupby(chunks, lambda chunk: chunk.group):
+        mine, start = list(of), time.monotonic()
+        programs = programs_of(config, group)
+        progress = _Progress(display, group.name, len(mine))
+        with ThreadPoolExecutor(_threads()) as pool:
+            found = [pool.submit(programs, one.runs, progress.of(one)) for one in mine]
+            try:
+                for chunk, lines in zip(mine, found, strict=True):
+                    append(out, _job(chunk), lines.result())
+                    number, worked = number + 1, worked + chunk.weight
+            except BaseException:
+                progress.stopped = True
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        now = time.monotonic()
+        _describe(out, config, command, now - start)
+        left = (now - began) / worked * (total - worked)
+        display.say(
+            f"[{number}/{len(chunks)}] {group.name}: {sum(len(one.runs) for one in mine)} runs, "
+            f"{now - start:.1f} s; about {_duration(left)} left"
+        )
+
+
+def _threads() -> int:
+    """Programs that run at once: small operations keep one core busy, no more."""
+    return cores() if jax.default_backend() == "cpu" else 1
+
+
+class _Progress:
+    """What share of a group is done, told by its chunks."""
+
+    def __init__(self, display: Display, name: str, chunks: int):
+        self.stopped = False
+        self._display, self._done = display, dict.fromkeys(range(chunks), 0.0)
+        self._taken = itertools.count()
+        display.begin(name, 100, "%")
+
+    def of(self, chunk: Chunk) -> Callable[[float], None]:
+        """Where a chunk says its per cents; raises in a thread whose results nobody awaits."""
+        del chunk
+        place = next(self._taken)
+
+        def advance(percent: float) -> None:
+            if self.stopped:
+                raise RunStoppedError("stopped")
+            self._done[place] = percent
+            self._display.advance(int(sum(self._done.values()) / len(self._done)))
+
+        return advance
+
+
+def _job(chunk: Chunk) -> str:
+    """A name that no other chunk of the folder has."""
+    return f"{chunk.group.name}: {'-'.join(map(str, chunk.runs[0]))} to {chunk.runs[-1].problem}"
+
+
+def _check(folder: Path, config: TestbedConfig, *, resume: bool) -> None:
+    """Refuse a folder in which the study cannot be run; reads only."""
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder}: found a file where a folder is expected; give another --out")
+    if not (folder / STUDY).exists():
+        kept = [path.name for path in folder.iterdir()] if folder.exists() else []
+        found = sorted(name for name in kept if name != LOCK)
+        if found:
+            raise ConfigError(
+                f"{folder} holds {', '.join(found[:5])} but no {STUDY}, so no study that could go "
+                "on; give another --out"
+            )
+        return
+    if not resume:
+        raise ConfigError(
+            f"{folder} holds a study already; go on with --resume, or give another --out"
+        )
+    before = files.read_json(folder / STUDY).get("config")
+    if not isinstance(before, dict):
+        raise InputError(f"{folder / STUDY}: has no config; put the file back")
+    changed = [name for name in differences(cast(Config, config), before) if name not in GROWING]
+    if changed:
+        raise ConfigError(
+            f"{folder} holds a study of other settings; these keys differ:\n  "
+            + ", ".join(changed)
+            + "\ngo on with the same ones, or give another --out"
+        )
+
+
+def _describe(folder: Path, config: TestbedConfig, command: str, seconds: float) -> None:
+    """Bring study.json up to date: where the figures come from."""
+    path = folder / STUDY
+    before = files.read_json(path) if path.exists() else {}
+    earlier, commands = before.get("seconds", 0.0), before.get("commands", [])
+    commands = [*commands, command] if isinstance(commands, list) else [command]
+    commits = [part for part in str(before.get("commit", "")).split(", then ") if part]
+    found = {
+        "config": dataclasses.asdict(config),
+        "config_hash": config.hash,
+        "commit": ", then ".join(dict.fromkeys([*commits, records.commit()])),
+        "machine": machine(),
+        "commands": [*dict.fromkeys(str(one) for one in commands if one)],
+        "seconds": round(seconds + (earlier if isinstance(earlier, float) else 0.0), 3),
+    }
+    files.atomic_write(path, json.dumps(found, indent=2) + "\n")
+
+
+def machine() -> str:
+    """The system, its cores and what the programs ran on; no names of hosts."""
+    device = jax.devices()[0]
+    kind = f"{device.platform}: {device.device_kind}"
+    system = f"{platform.system()} {platform.machine()}"
+    return f"{system}, {cores()} cores, {kind}, jax {jax.__version__}"
+
+
+def cores() -> int:
+    """The processor's cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def command_line(config: str | None, overrides: Sequence[str], out: Path) -> str:
+    """The command that would run the same again."""
+    words = ["enn-finetune", "testbed", *([config] if config else []), *overrides]
+    return " ".join(shlex.quote(word) for word in [*words, "--out", str(out)])
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

@@ -1,0 +1,183 @@
+"""The report of a testbed study, from records that are made up."""
+
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+
+from enn_finetune.errors import InputError
+from enn_finetune.report import testbed
+from enn_finetune.report.testbed_summary import setting_name
+from enn_finetune.testbed import records
+
+LABELS = list(range(10, 201, 10))
+SPEEDS = {"mlp/random": 100.0, "mlp/entropy": 200.0, "epinet/random": 100.0}
+TARGET = 0.1 + 0.3 * np.exp(-200 / 100)
+
+
+def active_lines(speeds, way="once", problems=6):
+    """KL .1 + .3 exp(-labels / speed), with luck shared by the arms of a problem."""
+    found = []
+    for arm, speed in speeds.items():
+        agent, rule = arm.split("/")
+        for problem in range(problems):
+            luck = 0.01 * np.sin(problem) + 0.001 * np.cos(3 * problem + len(arm))
+            kl = [0.1 + 0.3 * float(np.exp(-n / speed)) + luck for n in LABELS]
+            found.append(
+                records.ActiveLine(
+                    part="active",
+                    agent=agent,
+                    rule=rule,
+                    problem=problem,
+                    way=way,
+                    labels=LABELS,
+                    kl=kl,
+                    accuracy=[1 - one for one in kl],
+                    ece=[one / 10 for one in kl],
+                    bought=list(range(150 if way == "again" else 200)),
+                    steps=200,
+                )
+            )
+    return found
+
+
+def supervised_lines(gaps, ess=500.0, problems=6, ratio=10.0):
+    """Joint KLs of 1 for the MLP, and away from it by the agent's gap; marginal ones alike."""
+    found = []
+    for agent, gap in {"mlp": 0.0, **gaps, "floor": -0.9}.items():
+        for problem in range(problems):
+            noise = 0.01 * np.sin(problem) + (agent != "mlp") * 0.01 * np.cos(problem)
+            line = records.SupervisedLine(
+                part="supervised",
+                agent=agent,
+                problem=problem,
+                input_dim=2,
+                temperature=0.1,
+                ratio=ratio,
+                rows=round(2 * ratio),
+                scores={
+                    "kl": 0.5 + noise,
+                    "joint_kl_10": 1.0 + gap + noise,
+                    "joint_kl_10_bias": 0.02,
+                    "accuracy": 0.8 + noise,
+                    "ece": 0.1 + noise,
+                },
+            )
+            if agent == "floor":
+                line["ess"] = ess
+            found.append(line)
+    return found
+
+
+def write(folder, *groups):
+    folder.mkdir(exist_ok=True)
+    for number, lines in enumerate(groups):
+        records.append(folder, str(number), lines)
+    study = {"config": {"active": {"baseline": "mlp/random"}}, "config_hash": "abc"}
+    study |= {"commit": "c0ffee", "machine": "two cores", "commands": ["enn-finetune testbed"]}
+    (folder / records.STUDY).write_text(json.dumps(study | {"seconds": 12.0}))
+    return testbed.run(folder, resamples=200)
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("made") / "out"
+    once = active_lines(SPEEDS | {"epinet/variance": 50.0})
+    again = active_lines({"mlp/random": 100.0, "epinet/variance": 300.0}, "again")
+    joint = supervised_lines({"epinet": -0.5, "dropout": 0.5, "ensemble": 0.0})
+    weak = supervised_lines({"epinet": -0.5}, ess=20.0, ratio=50.0)
+    return folder, write(folder, once, again, joint, weak)
+
+
+def test_wins_and_losses_are_counted_in_labels(both):
+    _, summary = both
+    once, again = summary["active"]["once"], summary["active"]["again"]
+    assert once["target"] == pytest.approx(TARGET, abs=0.01)
+    fast = once["arms"]["epinet/variance"]
+    assert fast["labels_to_target"] == pytest.approx(100, abs=1)
+    assert fast["system_ratio"]["value"] == pytest.approx(2, abs=0.02)
+    assert fast["acquisition_ratio"]["value"] == pytest.approx(2, abs=0.02)
+    assert fast["losses"] == 0
+    assert fast["regret_saved"]["ci95"][0] > 0
+    for slow in (once["arms"]["mlp/entropy"], again["arms"]["epinet/variance"]):
+        assert slow["labels_to_target"] is None
+        assert slow["losses"] == slow["problems"] == 6
+        assert slow["regret_saved"]["ci95"][1] < 0
+    assert again["arms"]["epinet/variance"]["distinct"] == 150
+    expected = np.mean([0.1 + 0.3 * np.exp(-n / 50) for n in LABELS])
+    assert fast["regret"]["mean"] + once["target"] == pytest.approx(expected, abs=0.01)
+
+
+def test_supervised_scores_are_paired_with_the_reference(both):
+    _, summary = both
+    assert summary["reference"] == "mlp"
+    setting = summary["supervised"]["2 inputs, temperature 0.1, 20 rows"]
+    assert setting["agents"]["epinet"]["joint_kl_10"]["against"]["mean"] == pytest.approx(
+        -0.5, abs=0.01
+    )
+    assert setting["agents"]["epinet"]["joint_kl_10"]["bias"] == pytest.approx(0.02)
+    assert setting["agents"]["floor"]["joint_kl_10"]["mean"] == pytest.approx(0.1, abs=0.02)
+    weak = summary["supervised"]["2 inputs, temperature 0.1, 100 rows"]
+    assert weak["floor_ess"] == 20
+    assert "floor" not in weak["agents"]  # too few effective particles to be one
+
+
+def test_the_page_says_what_held_and_what_did_not(both):
+    folder, _ = both
+    page = (folder / testbed.PAGE).read_text(encoding="utf-8")
+    text = re.sub(r"<[^>]+>", "", page)
+    assert "epinet/variance needs fewer: 100 (ratio 2.0" in text
+    assert "epinet/variance does not reach it: its KL ends at" in text
+    assert "target not reached: mlp/entropy" in text
+    assert "epinet against mlp in 2 settings: marginal KL: below 0" in text
+    assert "joint KL of 10: below 2, above 0" in text
+    assert "joint KL of 10: below 0, above 1" in text
+    assert "paper" in text
+    assert page.count("<svg") >= 2
+    assert not re.search(r'(?:src|href)="(?!#)', page)  # one file, no other host
+
+
+def test_figures_and_numbers_lie_beside_it(both):
+    folder, summary = both
+    assert json.loads((folder / testbed.SUMMARY).read_text()) == json.loads(json.dumps(summary))
+    names = sorted(path.name for path in (folder / testbed.FIGURES).iterdir())
+    assert names == ["active-again-1.svg", "active-once-1.svg"]
+    assert 'xmlns="http://www.w3.org/2000/svg"' in (folder / "figures" / names[0]).read_text()
+
+
+def test_the_terminal_shows_every_arm(both):
+    from rich.console import Console
+
+    console = Console(width=140, file=io.StringIO())
+    console.print(testbed.terminal(both[1]))
+    text = console.file.getvalue()
+    for words in ("mlp/entropy", "epinet/variance", "> 200", "6 of 6", "2 / 0 (2)"):
+        assert words in text
+
+
+def test_one_problem_has_no_interval(tmp_path):
+    lines = active_lines({"mlp/random": 100.0, "epinet/variance": 50.0}, problems=1)
+    summary = write(tmp_path / "out", lines, supervised_lines({"epinet": -0.5}, problems=1))
+    arm = summary["active"]["once"]["arms"]["epinet/variance"]
+    assert arm["ci95"] is arm["regret"]["ci95"] is arm["system_ratio"]["ci95"] is None
+    assert "There is one problem only" in (tmp_path / "out" / testbed.PAGE).read_text()
+
+
+def test_what_a_crash_cut_short_is_left_out(tmp_path):
+    folder = tmp_path / "out"
+    write(folder, active_lines({"mlp/random": 100.0}), supervised_lines({"epinet": 0.0}))
+    path = folder / records.RECORDS
+    path.write_text("\n".join(path.read_text().splitlines()[:-1]) + "\n")
+    assert testbed.run(folder, resamples=10)["supervised"] == {}
+
+
+def test_a_folder_without_a_study_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"found no study\.json"):
+        testbed.run(tmp_path)
+
+
+def test_a_single_row_is_one_row():
+    line = supervised_lines({}, problems=1, ratio=0.5)[0]
+    assert setting_name(line) == "2 inputs, temperature 0.1, 1 row"
