@@ -167,6 +167,9 @@ def show(name: str, found: Mapping[str, Any]) -> None:
         }
         print(cheapest(costs, price))
         over = found["auto_over_best_fixed"][price.name]
+        if over is None and f"auto ({price.name})" in costs:
+            missed = costs[f"auto ({price.name})"] is None
+            print(f"  auto {'DID NOT REACH' if missed else 'alone reached'} the target")
         if over is not None:
             verdict = "within the 10 % allowed" if over <= 1.1 else "A LOSS: more than 10 % dearer"
             print(f"  auto costs {over:.3f} times the best fixed policy: {verdict}")

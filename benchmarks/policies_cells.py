@@ -154,6 +154,9 @@ class Cells:
         """The records of one arm and seed, from its folder where it is finished."""
         folder = self._out / arm.name.replace(" ", "-") / str(config.seed)
         folder.mkdir(parents=True, exist_ok=True)
+        done = folder / DONE
+        if done.exists() and json.loads(done.read_text("utf-8"))["config_hash"] != config.hash:
+            raise SystemExit(f"{folder}: made with another config; give another --out")
         if not (folder / DONE).exists():
             work = self._problem._replace(oracle=self._problem.oracle.fresh())
             session = Session(folder, config, self._display, work.fingerprint, resume=True)

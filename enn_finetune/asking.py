@@ -87,7 +87,7 @@ def read_targets(parts: Parts, targets: Rows | None, key: Array, config: Config)
     return read_rows(parts, targets, rows, rows, key, config).kept
 
 
-@functools.partial(jax.jit, static_argnames=("rule", "count"))
+@functools.partial(encoder_jit, static_argnames=("rule", "count"))
 def pick(
     kept: Kept, free: Array, key: Array, targets: Kept | None, *, rule: str, count: int
 ) -> Array:

@@ -131,6 +131,7 @@ class Ledger:
 _FACTORISATIONS: dict[str, float] = {  # operations over n^3, vectors included
     "cholesky": 1 / 3,
     "eigh": 9.0,
+    "svd": 9.0,
     "lu": 2 / 3,
     "householder_product": 4 / 3,
     "geqrf": 4 / 3,

@@ -124,7 +124,7 @@ def score(
     if asking.sees_bought(rule):  # it would take rows that only fill up for rows bought
         shown, most = count, min(config.train.batch, count)
     kept = jax.tree.map(lambda leaf: leaf[:shown], asked.kept)
-    free = np.arange(shown) < count
+    free = jnp.arange(shown) < count
     picked = np.asarray(asking.pick(kept, free, key, targets, rule=rule, count=most))[:count]
     places = np.zeros(count, np.float32)
     places[picked] = np.arange(len(picked), 0, -1)

@@ -121,6 +121,7 @@ def _contradictions(config: Config) -> list[str]:
             f"acquisition.rule: {config.acquisition.rule} reads the spread over indices, and a "
             "linear head has none; use head.kind = epinet, or margin, entropy, least_confidence"
         )
+    faults += _policy_faults(config)
     if config.budget.start > config.budget.labels:
         faults.append(
             f"budget.start: {config.budget.start} is more than budget.labels = "
@@ -135,6 +136,48 @@ def _contradictions(config: Config) -> list[str]:
     task = config.task
     if bool(task.train) != bool(task.test) or (task.name == "custom" and not task.train):
         faults.append("task.train, task.test: a custom task names both files")
+    return faults
+
+
+def proxied(config: Config) -> bool:
+    """True where something else than the model that is trained in the end chooses rows."""
+    return config.policy != "standard" or bool(config.proxy.path or config.proxy.replay)
+
+
+def _policy_faults(config: Config) -> list[str]:
+    """What stands against choosing rows by another model than the one that is trained."""
+    if not proxied(config):
+        if config.proxy.pseudo:
+            return [
+                f"proxy.pseudo: got {config.proxy.pseudo}, which is for rounds in which another "
+                "model chose; set policy = svpp, asvp or auto, or leave it at 0"
+            ]
+        return []
+    what = f"policy = {config.policy}"
+    what += "".join(f", proxy.{n} given" for n in ("path", "replay") if getattr(config.proxy, n))
+    asked, faults = config.acquisition, []
+    if config.backbone.tune == "frozen" or config.regime != "pool":
+        faults.append(
+            f"policy: got {what}, which is for rounds (regime = pool) with an encoder that is "
+            f"trained in the end, got regime = {config.regime} and backbone.tune = "
+            f"{config.backbone.tune}; set backbone.tune = full, or policy = standard"
+        )
+    if asked.candidates_share < 1 or asked.targets:
+        faults.append(
+            f"policy: got {what}, which scores the whole pool and knows no targets; leave "
+            "acquisition.candidates_share and acquisition.targets as they are by default"
+        )
+    if "frozen" in config.proxy.modes:
+        faults.append(
+            "proxy.modes: got frozen among them; name modes that train some of the encoder, such "
+            "as bitfit, lora, last"
+        )
+    spreadless = config.policy != "standard" and config.proxy.head in ("linear", "shaped")
+    if spreadless and asked.rule in EPISTEMIC:
+        faults.append(
+            f"proxy.head: {asked.rule} reads the spread over indices, and the head "
+            f"{config.proxy.head} has none; use proxy.head = epinet"
+        )
     return faults
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from enn_finetune import pool, train
 from enn_finetune.config import Config
 from enn_finetune.costs import CHARGED, Ledger, Part, Work
+from enn_finetune.errors import InputError
 from enn_finetune.evaluating import Evaluator
 from enn_finetune.models.classifier import Classifier
 from enn_finetune.policies import fits
@@ -42,6 +43,11 @@ def run(
       InputError: weights of the selector, or a list to be replayed, that cannot be used.
     """
     rows = listed(problem, config) if given is None else given
+    if given is not None and len(set(given.tolist())) < config.budget.labels:
+        raise InputError(
+            f"given: found {len(set(given.tolist()))} distinct rows, the run buys "
+            f"budget.labels = {config.budget.labels}; give as many, each once"
+        )
     return Course(problem, config, session, shared or Shared(), rows).run()
 
 
@@ -93,8 +99,7 @@ class Course:
                 labels, last = len(oracle.bought), oracle.remaining == 0
                 session.display.advance(labels)
                 if last and session.evaluated(standing.round, labels):  # a finished run, resumed
-                    parts = fits.trained(self.both.successor, self._training, standing.round)
-                    return train.merge(parts), standing.round
+                    return train.merge(self._trained(self._training)), standing.round
                 if self.selector is not None:
                     self.selector.read()
                 due = standing.round == 0 or session.due(labels) or last
@@ -120,21 +125,27 @@ class Course:
 
     def _fit(self, *, keep: bool) -> Fitted:
         """The fit that the run would end with now, and its scores; `keep` asks for the fit too."""
-        config, number = self._training, self.standing.round
+        config = self._training
         name = self._name(config)
         if name in self.shared.fits and not (keep or self.by_itself):
             parts, (found, work) = None, self.shared.fits[name]
         else:
-            problem = self.both.successor
             with self.ledger.measured() as taken:
-                parts = fits.trained(problem, config, number)
-                if config.proxy.pseudo:
-                    parts = fits.with_pseudo_labels(problem, config, parts, number)
+                parts = self._trained(config)
             found, work = self._evaluator(parts), taken()
             self.shared.fits[name] = (found, work)
         self.ledger.add("training" if self.by_itself else "evaluation", work)
-        self.standing.step_flops = work.flops / fits.steps_of(config, len(self.oracle.bought))
+        each = fits.steps_of(config, len(self.oracle.bought)) * (2 if config.proxy.pseudo else 1)
+        self.standing.step_flops = work.flops / each
         return Fitted(parts, work, found, config)
+
+    def _trained(self, config: Config) -> train.Parts:
+        """The successor on the labels bought, and on its own for more rows where asked for."""
+        problem, number = self.both.successor, self.standing.round
+        parts = fits.trained(problem, config, number)
+        if config.proxy.pseudo:
+            parts = fits.with_pseudo_labels(problem, config, parts, number)
+        return parts
 
     def _name(self, config: Config) -> str:
         """What a fit depends on."""

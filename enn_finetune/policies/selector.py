@@ -109,7 +109,8 @@ class Selector:
         standing, number = self.standing, self.standing.round
         config = fits.tuned(self.both.selecting, standing.mode, probe=self.probe)
         parts = None
-        if fitted is not None and fitted.config == config and self.both.same:
+        own = not self.config.proxy.pseudo  # else the curve's fit read labels that it made up
+        if fitted is not None and fitted.config == config and self.both.same and own:
             parts, work = fitted.parts, fitted.work  # it drew the curve, and is of use now
             self.ledger.add("evaluation", Work(-work.flops, -work.seconds))
         if parts is None:
