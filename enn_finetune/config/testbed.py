@@ -96,7 +96,8 @@ class SupervisedConfig:
     ratios: Amounts = (1.0, 10.0, 100.0)
     """Training rows per input dimension."""
     problems: PositiveInt = 6
-    """Generators at each setting, each with its own rows and agent; the same for all agents."""
+    """Generators of each input dimension, each with its own rows: the same for all agents, all
+    temperatures and all ratios (whose rows are the first ones of the largest)."""
     first_problem: Annotated[int, Field(ge=0)] = 0
     taus: Counts = (1, 10, 100)
     """Rows predicted together."""

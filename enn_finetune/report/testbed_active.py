@@ -82,19 +82,7 @@ def section(one: Active) -> list[Child]:
     if one.summary["notes"]:
         notes = (element("li", text) for text in one.summary["notes"])
         parts.append(element("ul", *notes, class_="notes"))
-    others = [
-        picture for metric in ("accuracy", "ece") for picture in pictures_of(one, metric).values()
-    ]
-    if others:
-        folded = element("div", *others, class_="curves")
-        parts.append(element("details", element("summary", "Accuracy and ECE"), folded))
     return parts
-
-
-def pictures_of(one: Active, metric: str) -> dict[str, Element]:
-    """The same of a metric that is not always kept."""
-    kept = all(metric in arm["curves"] for arm in one.summary["arms"].values())
-    return pictures(one, metric) if kept else {}
 
 
 def table(one: Active) -> Element:

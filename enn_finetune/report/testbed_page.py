@@ -45,11 +45,15 @@ def _supervised(summary: Json) -> list[Child]:
     reference = str(summary["reference"])
     agents = list(dict.fromkeys(name for one in settings.values() for name in one["agents"]))
     agents.sort(key=lambda name: (name == FLOOR, name != reference))
-    scores = [
-        name
-        for name, value in next(iter(settings.values()))["agents"][agents[0]].items()
-        if isinstance(value, dict)
-    ]
+    scores = list(
+        dict.fromkeys(
+            name
+            for one in settings.values()
+            for found in one["agents"].values()
+            for name, value in found.items()
+            if isinstance(value, dict)
+        )
+    )
     tables = {name: _scores(settings, agents, name, reference) for name in scores}
     shown = [name for name in ("kl", "joint_kl_10") if name in tables] or scores[:1]
     parts: list[Child] = [

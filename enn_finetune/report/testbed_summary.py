@@ -11,7 +11,7 @@
                 regret              mean over label counts of the KL above the target, and ci95
                 regret_saved        of the baseline's, paired by problem, and ci95
                 losses              problems on which its regret is above the baseline's
-                curves              kl, accuracy and ece by labels: mean, low, high
+                curves              kl by labels: mean, low, high
     supervised  by setting ("2 inputs, temperature 0.1, 20 rows"): input_dim, temperature, ratio,
                 rows, floor_ess (least effective sample size; the floor is left out where it is
                 below 100), and by agent, floor included: problems, and for kl, accuracy, ece and

@@ -102,7 +102,7 @@ def paper() -> str:
 
 
 def supervised_words(summary: Json) -> list[str]:
-    """One sentence an agent on its joint predictions of ten rows."""
+    """One sentence an agent on its marginal and joint predictions."""
     counts, reference = settled(summary), summary["reference"]
     said = []
     for agent, scores in counts.items():
@@ -127,11 +127,14 @@ METHOD: Mapping[str, str] = {
     "Each candidate once": "every step buys the label of another candidate, then trains for a "
     "fixed number of gradient steps; the agent stays warm. At a label count all arms have the "
     "same number of labels and of gradient steps.",
-    "Candidates again for nothing": "the paper's protocol, as its code has it: every step chooses "
-    "among all candidates and draws the chosen one's label anew; only distinct candidates count "
+    "Candidates again for nothing": "the paper's protocol in the main, with the config's "
+    "steps and batches: every step chooses among all "
+    "candidates and draws the chosen one's label anew; only distinct candidates count "
     "as labels. Choosing again thus brings training and further draws of a noisy label which are "
     "not counted. At n labels stands the last score with at most n distinct candidates: an arm "
-    "that settles on a part of the candidates keeps its last score.",
+    "that settles on a part of the candidates keeps its last score, and the last point of one that "
+    "has chosen all of them has all the further draws behind it. The target is low for that "
+    "reason, and ratios of labels leave out what the draws would cost.",
     "Target": "the baseline's mean KL over problems with all candidates labelled.",
     "Labels to the target": "on the mean curve over problems, the first evaluation at or below the "
     "target such that the mean of it and all later ones is too; linear in between, nothing "
@@ -143,7 +146,10 @@ METHOD: Mapping[str, str] = {
     "10 with two classes), else drawn. Over finitely many functions the estimate is too high; the "
     "excess, estimated by halves, is given in the unfolded table where it is not 0.",
     "Floor": "the posterior mean of the generator itself, by importance-weighted particles; shown "
-    "where the effective sample size is at least 100 on every problem of the setting.",
+    "where the effective sample size is at least 100 on every problem of the setting. That is "
+    "enough for one row; for many rows together it is too high, and an agent may be below it.",
+    "Settings": "a problem of one number has the same generator and rows at every temperature and "
+    "ratio: settings are not independent of one another.",
     "Settled": "the 95 % interval of the paired difference lies on one side of 0 (t-interval over "
     "problems, not corrected for the number of comparisons).",
     "Bands": "95 % t-intervals of the mean over problems.",

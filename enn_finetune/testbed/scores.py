@@ -17,9 +17,9 @@ The estimator, and where it is off:
   variation over functions of a group's likelihood, where that is small; and never by more than what
   K functions lose against one. `KL.bias` estimates the excess by halves, KL(K / 2) - KL(K): exact
   where the excess is c / K. `KL.corrected` takes it off. Where the estimate is not small beside the
-  KL (tau = 100 and a diverse agent), v is large, the excess falls slower than 1 / K, both figures
-  are still too high, and more functions are needed. An agent that shows *all* its functions (MLP,
-  ensembles) is its K-mixture and has no excess: give `finite=True`.
+  KL (tau = 100 and a diverse agent), v is large, the excess falls slower than 1 / K, the correction
+  may be too small or too large, and more functions are needed. An agent that shows *all* its
+  functions (MLP, ensembles) is its K-mixture and has no excess: give `finite=True`.
 """
 
 from typing import NamedTuple
@@ -41,7 +41,7 @@ class KL(NamedTuple):
 
     value: Array  # ()
     error: Array  # (): standard error over groups
-    bias: Array  # (): estimate of the excess from finitely many functions, at least 0
+    bias: Array  # (): estimate of the excess, at least 0; 0, unknown, under weights (a floor)
 
     @property
     def corrected(self) -> Array:

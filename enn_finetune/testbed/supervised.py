@@ -86,7 +86,7 @@ def agent_program(
         )
         return agent.log_probs(fit, index_key, exam.x, given.functions), exam
 
-    finite = make(Spec(given.input_dim, given.classes)).functions > 0
+    finite = 0 < make(Spec(given.input_dim, given.classes)).functions <= given.functions
 
     def grade(trained: tuple[Array, problems.Exam]) -> Scores:
         return _named(given, *scores.grade(*trained, finite=finite))
