@@ -260,9 +260,19 @@ def _build(
         return kind(), section
 
 
+def _proxies(name: str) -> bool:
+    """Whether a key lets another model choose (`config.proxied`), which these runs do not."""
+    return name == "policy" or name.startswith("proxy.")
+
+
 def _unfit(names: Sequence[str]) -> list[str]:
     """A fault for each key that is none of a run, or that runs are not told by."""
     chosen = [f"{name}: the study sets this itself; say it in {_CHOSEN[name]}"
               for name in names if name in _CHOSEN]  # fmt: skip
-    rest = [name for name in names if name not in _CHOSEN]
+    chosen += [
+        f"{name}: here the model that is trained chooses its rows itself; leave this key out"
+        for name in names
+        if _proxies(name)
+    ]
+    rest = [name for name in names if name not in _CHOSEN and not _proxies(name)]
     return chosen + unknown(rest)

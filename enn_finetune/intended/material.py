@@ -137,7 +137,9 @@ class Library:
 
         On the test rows, in which neither predicts the other; before any training.
         """
-        key = (one.task.name, one.study.place.backbone, one.study.config.backbone.layers)
+        read = one.study.config.backbone  # a regime, or a key of it, may read an encoder otherwise
+        how = (read.layers, read.max_tokens, read.pooling, read.dtype)
+        key = (one.task.name, one.study.place.backbone, how, one.sizes)
         if key not in self._probes:
             drawn, encoder = self.drawn(one), self._encoder(one)
             order = np.argsort(drawn.group[drawn.split.test], kind="stable")

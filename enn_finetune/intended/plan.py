@@ -66,10 +66,15 @@ def plan(file: IntendedFile) -> Wanted:
     """
     faults: list[str] = []
     settings, studies = file.settings, []
-    parse_arm(settings.main, faults, key="intended.main")
+    main = parse_arm(settings.main, faults, key="intended.main")
     for regime in dict.fromkeys(settings.regimes):  # frozen first if so written: it is quick
         about, _ = file.regimes[regime]
         arms = _arms(about.arms, regime, faults)
+        if main not in arms:
+            faults.append(
+                f"intended.main: {main} is not among {regime}.arms ({', '.join(about.arms)}); "
+                "studies are compared by it, so add it there or name one of them"
+            )
         for task, section in file.tasks:
             if not all(task.name in named for named in (settings.tasks, about.tasks) if named):
                 continue

@@ -13,14 +13,16 @@ from enn_finetune.bench.cells import clean
 from enn_finetune.bench.plan import Arm, Plan
 from enn_finetune.bench.run import CELLS, CellDisplay, Outcome, machine
 from enn_finetune.bench.store import STUDIES, Store, check, open_store
-from enn_finetune.config import ConfigError, IntendedFile, PlainDict, PlainValue
+from enn_finetune.config import ConfigError, IntendedConfig, IntendedFile, PlainDict, PlainValue
 from enn_finetune.intended import cells
 from enn_finetune.intended.material import SETTINGS, Library, check_all
-from enn_finetune.intended.plan import Intended, Wanted, plan
+from enn_finetune.intended.plan import FRESH, Intended, Wanted, plan
 from enn_finetune.problem import Problem
 from enn_finetune.progress import Display
 from enn_finetune.session import RunStoppedError
 from enn_finetune.study import Ground, forget_programs
+
+INITIALISATION = "initialisation"  # of an entry of studies.json: the seed of its fresh weights
 
 
 class Job(NamedTuple):
@@ -78,14 +80,29 @@ def settings_of(one: Intended) -> PlainDict:
     return cast(PlainDict, json.loads(json.dumps(task)))
 
 
+def initialisation_of(one: Intended, settings: IntendedConfig) -> int | None:
+    """What studies.json says of a study's fresh weights; None where they are pretrained."""
+    return settings.initialisation if one.weights == FRESH else None
+
+
 def _check_settings(out: Path, wanted: Wanted) -> None:
-    """Refuse to add to figures of another split."""
+    """Refuse to add to figures of another split, or of other fresh weights."""
     if not (out / STUDIES).exists():
         return
     store = Store(out)
     faults = []
     for one in wanted.studies:
-        before = store.studies.get(one.study.place, {}).get(SETTINGS)
+        entry = store.studies.get(one.study.place)
+        if entry is None:
+            continue
+        seed = initialisation_of(one, wanted.settings)
+        # An entry without it is from before it was kept: taken to be the default's.
+        first = entry.get(INITIALISATION, None if seed is None else IntendedConfig.initialisation)
+        if first != seed:
+            faults.append(
+                f"{one.study.place}: intended.{INITIALISATION}: was {first!r}, is {seed!r}"
+            )
+        before = entry.get(SETTINGS)
         if not isinstance(before, dict):
             continue
         faults += [
@@ -197,6 +214,7 @@ class _Runner:
         about: dict[str, object] = {
             "encoder": one.encoder,
             "weights": one.weights,
+            INITIALISATION: initialisation_of(one, self._wanted.settings),
             "metric": cells.ACCURACY,
             "classes": drawn.rows.split.classes,
             "attributes": drawn.rows.values,

@@ -12,9 +12,9 @@ from enn_finetune import files
 from enn_finetune.report.intended_figures import Figures, MeasuredJson, StudyJson, read_figures
 from enn_finetune.report.intended_page import write_page
 from enn_finetune.report.intended_ranks import RankJson, ranks
-from enn_finetune.report.intended_words import claims, headline
+from enn_finetune.report.intended_words import by_interval, claims, headline
 from enn_finetune.report.table import COLOURS
-from enn_finetune.report.words import interval_text, outcome, ratio_text
+from enn_finetune.report.words import interval_text, ratio_text
 from enn_finetune.savings import RESAMPLES
 
 REPORT, SUMMARY = "report.html", "summary.json"
@@ -111,4 +111,4 @@ def table(studies: Sequence[StudyJson]) -> Table:
 def _saving(measured: MeasuredJson) -> Text:
     ratio = measured["ratio"]
     words = f"{ratio_text(ratio)} ({interval_text(ratio['ci95'])})"
-    return Text(words, style=COLOURS[outcome(ratio)])
+    return Text(words, style=COLOURS[by_interval(ratio)])

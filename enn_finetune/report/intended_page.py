@@ -12,12 +12,11 @@ from enn_finetune.report.elements import Child, Row, document, element, grid
 from enn_finetune.report.intended_chart import scatter
 from enn_finetune.report.intended_figures import Figures, MeasuredJson, StudyJson
 from enn_finetune.report.intended_ranks import PREDICTORS, SCORES, RankJson
-from enn_finetune.report.intended_words import TONES, Claim, claims, headline, learned
+from enn_finetune.report.intended_words import TONES, Claim, by_interval, claims, headline, learned
 from enn_finetune.report.looks import groups, looks
 from enn_finetune.report.style import CSS
 from enn_finetune.report.words import (
     interval_text,
-    outcome,
     points_text,
     ratio_text,
 )
@@ -134,7 +133,7 @@ def _mean(found: MeanJson) -> Element:
 def _ratio(measured: MeasuredJson) -> Element:
     ratio = measured["ratio"]
     parts = [
-        element("span", ratio_text(ratio), class_=f"tone {outcome(ratio)}"),
+        element("span", ratio_text(ratio), class_=f"tone {by_interval(ratio)}"),
         element("span", interval_text(ratio["ci95"]), class_="small"),
     ]
     if not learned(measured):

@@ -19,7 +19,7 @@ class RankJson(TypedDict):
     by: str
     studies: int
     spearman: float
-    p: float  # share of permutations at least as far from 0
+    p: float  # share of permutations at least as far from 0, the one found among them
 
 
 SCORES: Mapping[str, str] = {
@@ -71,7 +71,8 @@ def _rank(studies: Sequence[StudyJson], of: str, by: str) -> RankJson:
     rho = float(one @ other) / scale if scale > 0 else 0.0
     rng = np.random.default_rng(0)
     drawn = rng.permuted(np.tile(other, (PERMUTATIONS, 1)), axis=1) @ one
-    p = float((np.abs(drawn) >= abs(rho) * scale - 1e-9).mean())
+    as_far = int((np.abs(drawn) >= abs(rho) * scale - 1e-9).sum())
+    p = (as_far + 1) / (PERMUTATIONS + 1)  # the one found is a permutation too: never 0
     return RankJson(of=of, by=by, studies=len(studies), spearman=rho, p=p)
 
 

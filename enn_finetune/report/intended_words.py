@@ -7,10 +7,11 @@ import numpy as np
 
 from enn_finetune.report.intended_figures import MeasuredJson, StudyJson
 from enn_finetune.report.intended_ranks import RankJson, ratio_value
-from enn_finetune.report.words import Outcome, interval_text, number, outcome, ratio_text
-from enn_finetune.savings import mean_interval
+from enn_finetune.report.words import Outcome, interval_text, number, ratio_text
+from enn_finetune.savings import RatioJson, mean_interval
 from enn_finetune.savings.schema import ends
 
+Score = Literal["average", "worst_group"]
 Verdict = Literal["held", "held in part", "did not hold", "not settled"]
 TONES: Mapping[Verdict, Outcome] = {
     "held": "fewer",
@@ -56,53 +57,88 @@ def learned(measured: MeasuredJson) -> bool:
     return ci95 is not None and ci95[0] > 0
 
 
+def by_interval(ratio: RatioJson) -> Outcome:
+    """Whether labels were saved, by the whole interval only: a target missed settles nothing."""
+    low, high = ratio["ci95"] or (None, None)
+    if low is not None and low > 1:
+        return "fewer"
+    return "more" if high is not None and high < 1 else "unsettled"
+
+
+def settled(measured: MeasuredJson) -> Outcome:
+    """The same for a claim, where an area that is wholly lost tells a loss too.
+
+    A ratio and an area that tell the contrary of each other settle nothing.
+    """
+    found, area = by_interval(measured["ratio"]), measured["gain"]["ci95"]
+    if area is None or area[1] >= 0:
+        return found
+    return "unsettled" if found == "fewer" else "more"
+
+
 def verdict(good: int, bad: int, of: int) -> Verdict:
     """Of so many studies, how many settled a claim, and how many settled its contrary."""
-    if good == of:
-        return "held"
     if good:
-        return "held in part"
+        return "held" if good == of else "held in part"
     return "did not hold" if bad else "not settled"
 
 
 def _saves(studies: Sequence[StudyJson]) -> Claim:
-    kinds = [outcome(study["average"]["ratio"]) for study in studies]
-    worst = [outcome(study["worst_group"]["ratio"]) for study in studies]
-    best = max(studies, key=lambda study: ratio_value(study["average"]["ratio"]))
-    ratio = best["average"]["ratio"]
+    kept = [study for study in studies if learned(study["average"])]
+    kinds = [settled(study["average"]) for study in kept]
+    largest = ""
+    if kept:
+        best = max(kept, key=lambda study: ratio_value(study["average"]["ratio"]))
+        ratio = best["average"]["ratio"]
+        largest = (
+            f" The largest ratio is {ratio_text(ratio)} (95 % interval "
+            f"{interval_text(ratio['ci95'])}; {best['name']})."
+        )
     return Claim(
         "Active learning saves labels where the encoder is pretrained (the paper: up to 5x fewer).",
         verdict(kinds.count("fewer"), kinds.count("more"), len(kinds)),
-        f"{kinds.count('fewer')} of {len(kinds)}",
+        _of(kinds, "fewer"),
         f"By average accuracy {studies[0]['main']} needed fewer labels than random selection in "
-        f"{_of(kinds, 'fewer')} studies with a pretrained encoder, and more in "
-        f"{kinds.count('more')}; {kinds.count('unsettled')} are not settled. The largest ratio is "
-        f"{ratio_text(ratio)} (95 % interval {interval_text(ratio['ci95'])}; {best['name']}).",
-        f"By the worst group's accuracy: fewer in {_of(worst, 'fewer')}, more in "
-        f"{worst.count('more')}, {worst.count('unsettled')} not settled.",
+        f"{_of(kinds, 'fewer')} studies with a pretrained encoder, and lost to it in "
+        f"{kinds.count('more')}; {kinds.count('unsettled')} are not settled.{largest}"
+        f"{_left_out(studies)}",
+        _by_worst(studies),
     )
 
 
 def _saves_not(studies: Sequence[StudyJson]) -> Claim:
-    kinds = [outcome(study["average"]["ratio"]) for study in studies]
-    worst = [outcome(study["worst_group"]["ratio"]) for study in studies]
+    kinds = [settled(study["average"]) for study in studies if learned(study["average"])]
     good = kinds.count("more")  # an unsettled saving is no proof that there is none
-    still = [study["name"] for study in studies if not learned(study["average"])]
-    said = (
-        f" In {len(still)} of them random selection does not score more with its full budget than "
-        "with the seed set alone, so that there is little to save there."
-        if still
-        else ""
-    )
     return Claim(
         "It saves nothing, or costs labels, where the encoder is not pretrained.",
         verdict(good, kinds.count("fewer"), len(kinds)),
-        f"{good} of {len(kinds)}",
+        _of(kinds, "more"),
         f"With random weights of the same size {studies[0]['main']} saved labels in "
-        f"{_of(kinds, 'fewer')} studies; it cost labels in {kinds.count('more')}, and "
-        f"{kinds.count('unsettled')} are not settled.{said}",
-        f"By the worst group's accuracy: fewer in {_of(worst, 'fewer')}, more in "
-        f"{worst.count('more')}, {worst.count('unsettled')} not settled.",
+        f"{_of(kinds, 'fewer')} studies; it lost to random selection in {good}, and "
+        f"{kinds.count('unsettled')} are not settled.{_left_out(studies)}",
+        _by_worst(studies),
+    )
+
+
+def _left_out(studies: Sequence[StudyJson], score: Score = "average") -> str:
+    """What is said of the studies in which there is nothing to save."""
+    still = sum(not learned(study[score]) for study in studies)
+    if not still:
+        return ""
+    return (
+        f" Left out: {still} of {len(studies)} studies, in which random selection is not shown to "
+        "score more with its full budget than with the seed set alone."
+    )
+
+
+def _by_worst(studies: Sequence[StudyJson]) -> str:
+    """The same by the worst group's accuracy, and what a loss is."""
+    worst = [settled(study["worst_group"]) for study in studies if learned(study["worst_group"])]
+    return (
+        f"By the worst group's accuracy: fewer in {_of(worst, 'fewer')}, lost in "
+        f"{worst.count('more')}, {worst.count('unsettled')} not settled."
+        f"{_left_out(studies, 'worst_group')} Lost: the whole interval of the ratio is below 1, or "
+        "that of the area gained below 0."
     )
 
 

@@ -76,7 +76,8 @@ def test_tasks_encoders_and_regimes_are_chosen_by_name(config):
 def test_every_fault_is_told_at_once(config):
     told = (
         "task.attribut=x", "intended.main=linear/bald", "budget.lables=3", "frozen.seed=3",
-        "intended.tasks=third", "backbone.tune=full", "task.pool_agreement=2",
+        "intended.tasks=third", "backbone.tune=full", "task.pool_agreement=2", "policy=asvp",
+        "trained.proxy.path=x",
     )  # fmt: skip
     with pytest.raises(ConfigError) as raised:
         load_intended(config, told)
@@ -87,6 +88,8 @@ def test_every_fault_is_told_at_once(config):
         "no task 'third'; there are letters, second",
         "backbone.tune: the study sets this itself; say it in intended.regimes",
         "task.pool_agreement: got '2'",
+        "policy: here the model that is trained chooses its rows itself; leave this key out",
+        "proxy.path: here the model that is trained chooses",
     ):
         assert part in str(raised.value)
 
@@ -102,6 +105,7 @@ def test_every_fault_is_told_at_once(config):
         ("trained.arms=linear/random,ensemble/random", "no head 'ensemble'"),
         ("frozen.arms=linear/random,linear/replay:x", "have no seed sets"),
         ("intended.encoders=a/bert,b/bert", "the same last part"),
+        ("intended.main=linear/margin", "intended.main: linear/margin is not among frozen.arms"),
         ("trained.backbone.layers=auto", "only a frozen encoder is read at other layers"),
     ],
 )

@@ -1,5 +1,6 @@
 """The report of an intended task, from made records: what held, twins, ranks, one page."""
 
+import copy
 import json
 import re
 from pathlib import Path
@@ -113,6 +114,35 @@ def test_claims_fail_where_the_figures_say_so(tmp_path):
     assert verdicts[0] == "did not hold"
     assert verdicts[2] == "did not hold"
     assert verdicts[3] == "did not hold"
+
+
+def test_a_target_missed_and_a_study_that_learned_nothing_settle_no_claim(summary):
+    def fresh(ratio=(0.6, 1.4), gain=(-0.1, 0.1), learned=(0.1, 0.2)):
+        kept = copy.deepcopy(summary["studies"][0]) | {"weights": "random"}
+        for score in ("average", "worst_group"):
+            missed = {"value": None, "less_than": 0.9, "ci95": ratio}
+            kept[score]["ratio"] |= missed
+            kept[score]["gain"]["ci95"], kept[score]["learned"]["ci95"] = gain, learned
+        return kept
+
+    def told(*studies, weights="random"):
+        (found, *_) = claims([study | {"weights": weights} for study in studies], [])
+        return found.verdict, found.figure
+
+    open_ended, lost, area = fresh(), fresh(ratio=(None, 0.9)), fresh(gain=(-0.2, -0.1))
+    saved, nothing = fresh(ratio=(1.1, 2.0)), fresh(ratio=(None, 0.9), learned=(-0.1, 0.1))
+    assert told(open_ended) == ("not settled", "0 of 1")
+    assert told(open_ended, weights="pretrained") == ("not settled", "0 of 1")
+    assert told(lost, area) == ("held", "2 of 2")
+    assert told(lost, weights="pretrained") == ("did not hold", "0 of 1")
+    assert told(saved) == ("did not hold", "0 of 1")
+    assert told(fresh(ratio=(1.1, 2.0), gain=(-0.2, -0.1))) == ("not settled", "0 of 1")
+    for weights in ("random", "pretrained"):
+        assert told(nothing, weights=weights) == ("not settled", "0 of 0")
+        (claim, *_) = claims([study | {"weights": weights} for study in (saved, nothing)], [])
+        assert "Left out: 1 of 2 studies" in claim.sentence
+        assert "Left out: 1 of 2 studies" in claim.detail
+    assert told(lost, nothing) == ("held", "1 of 1")
 
 
 def test_figures_of_a_study(summary):

@@ -1,5 +1,6 @@
 """Small studies end to end: seed sets, what is kept, interruptions, refusals."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -9,11 +10,12 @@ import tiny_runs
 from flax import nnx
 
 from enn_finetune import cli, pool
-from enn_finetune.bench.store import BOUGHT, RECORDS, STUDIES
+from enn_finetune.bench.store import BOUGHT, RECORDS, STUDIES, Store
 from enn_finetune.config import ConfigError, load_intended
 from enn_finetune.data import oracle
 from enn_finetune.errors import InputError
 from enn_finetune.intended import material
+from enn_finetune.intended import run as intended
 from enn_finetune.intended.material import untrained
 from enn_finetune.intended.measures import Probe, probe, stratified
 from enn_finetune.intended.plan import plan
@@ -86,6 +88,7 @@ def test_studies_say_what_they_are(finished):
         assert entry["separability"]["intended"] == {"accuracy": 0.75, "error": 0.02}
         assert entry["arms"][0] == "linear/least_confidence"
     assert [entry["weights"] for entry in entries] == ["pretrained", "random"] * 2
+    assert [entry["initialisation"] for entry in entries] == [None, 0] * 2
 
 
 @pytest.mark.parametrize(
@@ -119,6 +122,27 @@ def test_other_settings_are_refused_by_name(world, finished, tmp_path):
     ):
         with pytest.raises(ConfigError, match=part):
             tiny_intended.run(config, finished, told, resume=True)
+
+
+def test_other_fresh_weights_are_refused_by_name(tmp_path):
+    config = tiny_intended.write_config(tmp_path, tmp_path / "world")
+    told = load_intended(config, ["intended.initialisation=1"])
+    wanted = plan(told)
+    for kept in (True, False):  # entries of before it was kept are of the default
+        store = Store(tmp_path / f"out-{kept}")
+        store.folder.mkdir()
+        for one in wanted.studies:
+            entry = {
+                "config": dataclasses.asdict(one.study.config),
+                material.SETTINGS: intended.settings_of(one),
+            }
+            if kept:
+                default = wanted.settings.__class__()
+                entry[intended.INITIALISATION] = intended.initialisation_of(one, default)
+            store.describe(one.study.place, json.loads(json.dumps(entry)))
+        with pytest.raises(ConfigError, match=r"intended\.initialisation: was 0, is 1") as raised:
+            intended.run(told, store.folder, resume=True, quiet=True)
+        assert str(raised.value).count("was 0") == len(wanted.studies) / 2  # the fresh ones
 
 
 def test_what_cannot_be_split_or_found_is_told_before_anything_runs(world, tmp_path):
