@@ -89,7 +89,8 @@ def _active(way: str, found: Json) -> Table:
     result = Table(title=title, title_justify="left", caption_justify="left")
     result.caption = "ratio: labels of the baseline / labels of the arm; <: target not reached"
     for column in ("arm", "labels", "ratio", "KL at the end", "regret", "lost"):
-        result.add_column(column, justify="left" if column == "arm" else "right")
+        first = column == "arm"
+        result.add_column(column, justify="left" if first else "right", no_wrap=first)
     for name, arm in cast(dict[str, dict], found["arms"]).items():
         ratio = arm["system_ratio"]
         base = name == found["baseline"]
@@ -110,15 +111,16 @@ def _supervised(summary: Json) -> Table:
     """How often each agent is settled below the reference, above it, or neither, by score."""
     reference = str(summary["reference"])
     counts = settled(summary)
-    scores = list(next(iter(counts.values()), {}))
+    scores = [name for name in next(iter(counts.values()), {}) if name != "joint_kl_1"]
     result = Table(
         title=f"labels at random: settings settled below / above {reference} (of all)",
         title_justify="left",
     )
-    result.add_column("agent")
+    result.add_column("agent", no_wrap=True)
     for score in scores:
         result.add_column(score.replace("_", " "), justify="right")
     for agent, by_score in counts.items():
-        cells = [f"{of.below} / {of.above} ({of.all})" for of in by_score.values()]
+        found = [by_score[score] for score in scores]
+        cells = [f"{of.below} / {of.above} ({of.all})" for of in found]
         result.add_row(agent, *cells)
     return result

@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from typing import NamedTuple, cast
 from xml.etree.ElementTree import Element, tostring
 
-from enn_finetune.report.blocks import arm_name, ratio_cell, two_lines
+from enn_finetune.report.blocks import arm_name, details, ratio_cell, two_lines
 from enn_finetune.report.chart import Curve, axes_of, chart
 from enn_finetune.report.elements import Child, Row, element, grid
 from enn_finetune.report.looks import groups, looks
 from enn_finetune.report.style import CSS
 from enn_finetune.report.testbed_summary import Json
-from enn_finetune.report.testbed_words import WAYS, answer, best, labels_to
+from enn_finetune.report.testbed_words import WAYS, answer, best, labels_to, papers_level
 from enn_finetune.report.words import DASH
 from enn_finetune.savings import RatioJson, Summary
 
@@ -23,20 +23,26 @@ class Active(NamedTuple):
     json: Json
 
 
-def pictures(one: Active, metric: str = "kl") -> dict[str, Element]:
-    """Charts of few arms each, on the same axes, by title."""
-    styles, is_kl = looks(one.summary), metric == "kl"
+def pictures(one: Active, curve: str = "kl") -> list[Element]:
+    """Charts of few arms each, on the same axes: the KL, or what is saved of the baseline's."""
+    styles, is_kl = looks(one.summary), curve == "kl"
     target = one.summary["target"] if is_kl else None
+    arms = cast(dict[str, dict], one.json["arms"])
     lines = {
-        name: Curve(name, arm["curves"][metric], styles[name], _ring(one, name) if is_kl else None)
-        for name, arm in one.summary["arms"].items()
+        name: Curve(name, arm["curves"][curve], styles[name], _ring(one, name) if is_kl else None)
+        for name, arm in arms.items()
     }
     axes = axes_of(list(lines.values()), target)
-    name = "KL, nats a row" if is_kl else metric
-    return {
-        group.title: chart(f"{name}: {group.title}", [lines[a] for a in group.arms], axes, target)
+    title = "KL, nats a row" if is_kl else f"KL below {one.summary['baseline']}'s"
+    return [
+        chart(
+            f"{title}: {group.title.replace('head', 'agent')}",
+            [lines[name] for name in group.arms],
+            axes,
+            target,
+        )
         for group in groups(one.summary)
-    }
+    ]
 
 
 def _ring(one: Active, name: str) -> float | None:
@@ -49,7 +55,7 @@ def figures(active: Mapping[str, Active]) -> dict[str, str]:
     return {
         f"active-{way}-{number}": _standalone(picture)
         for way, one in active.items()
-        for number, picture in enumerate(pictures(one).values(), 1)
+        for number, picture in enumerate(pictures(one), 1)
     }
 
 
@@ -70,18 +76,35 @@ def section(one: Active) -> list[Child]:
         f"{one.summary['baseline']} with all candidates labelled; a ring marks where an arm "
         "reached it. Point at a line to bring it out."
     )
-    drawn = element("div", *pictures(one).values(), class_="curves")
+    drawn = element("div", *pictures(one), class_="curves")
     parts: list[Child] = [
         element("h2", f"Active learning: {WAYS[one.way]}"),
         element("p", answer(one.json), class_="headline"),
-        element("p", best(one.json)),
+        element("p", best(one.json), " ", papers_level(one.json)),
         element("figure", drawn, element("figcaption", note)),
+        element("h3", f"KL saved against {one.summary['baseline']}, label for label"),
+        element(
+            "figure",
+            element("div", *pictures(one, "kl_saved"), class_="curves"),
+            element(
+                "figcaption",
+                "The baseline's KL less the arm's at the same number of labels, paired by problem, "
+                "with its 95 % interval: above 0 is better. Problems differ in how hard they are, "
+                "which the bands of the curves above hold and these do not.",
+            ),
+        ),
         element("h3", "Labels to reach the target"),
         table(one),
     ]
     if one.summary["notes"]:
         notes = (element("li", text) for text in one.summary["notes"])
         parts.append(element("ul", *notes, class_="notes"))
+    accuracy: list[Row] = [
+        [arm_name(looks(one.summary), name), f"{arm['accuracy']:.3f}", f"{arm['ece']:.3f}"]
+        for name, arm in cast(dict[str, dict], one.json["arms"]).items()
+    ]
+    folded = grid(["arm", "accuracy", "ECE"], accuracy, "Means over problems.")
+    parts.append(details("Accuracy and calibration at the end", folded))
     return parts
 
 
@@ -99,8 +122,6 @@ def table(one: Active) -> Element:
                 element("td", "1 (baseline)") if base else ratio_cell(arm["system_ratio"]),
                 DASH if base or name.endswith("/random") else ratio_cell(alone),
                 two_lines(f"{arm['kl']:.3f}", spread(arm["ci95"])),
-                f"{arm['accuracy']:.3f}",
-                f"{arm['ece']:.3f}",
                 two_lines(f"{arm['regret']['mean']:.3f}", spread(arm["regret"]["ci95"])),
                 DASH
                 if base
@@ -112,7 +133,7 @@ def table(one: Active) -> Element:
     target, baseline = one.summary["target"], one.summary["baseline"]
     header = [
         "arm", f"labels to a KL of {target:.3f}", f"ratio to {baseline}", "ratio to random",
-        "KL at the end", "accuracy", "ECE", "regret", "regret saved", "problems lost",
+        "KL at the end", "regret", "regret saved", "problems lost",
         "candidates chosen",
     ]  # fmt: skip
     caption = (

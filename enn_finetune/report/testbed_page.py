@@ -104,9 +104,12 @@ def _scores(settings: Settings, agents: list[str], score: str, reference: str) -
 
 def _tally(summary: Json) -> Element:
     counts = settled(summary)
-    scores = list(next(iter(counts.values()), {}))
+    scores = [name for name in next(iter(counts.values()), {}) if name != "joint_kl_1"]
     rows: list[Row] = [
-        [agent, *(f"{of.below} / {of.above} of {of.all}" for of in by_score.values())]
+        [
+            agent,
+            *(f"{by_score[s].below} / {by_score[s].above} of {by_score[s].all}" for s in scores),
+        ]
         for agent, by_score in counts.items()
     ]
     header = ["agent", *(score.replace("_", " ").replace("kl", "KL") for score in scores)]

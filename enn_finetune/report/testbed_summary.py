@@ -6,12 +6,16 @@
                 system_ratio        labels of the baseline / labels of the arm: value, ci95, or the
                                     bounds less_than and more_than where one does not get there
                 acquisition_ratio   the same against random selection with the same agent
+                matching            at round label counts: the arm's KL (score), labels with which
+                                    the baseline has it (null: never), and their ratio
+                labels_to_paper     labels for the KL that the paper's agents have with all labels
                 labels_last, distinct   where the curve ends; candidates chosen at least once
                 kl, ci95, accuracy, ece     with all candidates labelled (or at the curve's end)
                 regret              mean over label counts of the KL above the target, and ci95
                 regret_saved        of the baseline's, paired by problem, and ci95
                 losses              problems on which its regret is above the baseline's
-                curves              kl by labels: mean, low, high
+                curves              kl by labels: mean, low, high; kl_saved, how far it is below
+                                    the baseline's at the same labels, paired by problem
     supervised  by setting ("2 inputs, temperature 0.1, 20 rows"): input_dim, temperature, ratio,
                 rows, floor_ess (least effective sample size; the floor is left out where it is
                 below 100), and by agent, floor included: problems, and for kl, accuracy, ece and
@@ -33,7 +37,15 @@ import numpy as np
 from enn_finetune import files
 from enn_finetune.errors import InputError
 from enn_finetune.records import Record
-from enn_finetune.savings import RESAMPLES, ArmJson, Summary, mean_interval, summarise
+from enn_finetune.savings import (
+    RESAMPLES,
+    ArmJson,
+    CurveJson,
+    Summary,
+    labels_to_reach,
+    mean_interval,
+    summarise,
+)
 from enn_finetune.testbed.records import (
     FLOOR,
     RECORDS,
@@ -46,9 +58,10 @@ from enn_finetune.testbed.records import (
 Json = dict[str, object]
 EXCESS = "excess_nll"  # a KL by a name that `savings` knows to be a loss
 TRUSTED = 100.0  # effective sample size from which on the floor is one; see testbed.floor
+PAPER_KL = 0.07
 PAPER = {
     "source": "arXiv 2211.01568, synthetic data; read off its figure",
-    "kl_full": 0.07,
+    "kl_full": PAPER_KL,
     "epinet_variance_labels": 130,
     "baseline_labels": [180, 200],
 }
@@ -147,6 +160,8 @@ def active_json(summary: Summary, lines: Sequence[ActiveLine]) -> Json:
             "labels_to_target": arm["labels_to_target"],
             "system_ratio": dict(arm["system_ratio"]),
             "acquisition_ratio": arm["acquisition_ratio"] and dict(arm["acquisition_ratio"]),
+            "matching": [dict(found) for found in arm["matching"]],
+            "labels_to_paper": _labels_to(arm["curves"]["kl"], PAPER_KL),
             "labels_last": arm["labels_last"],
             "distinct": _distinct(lines, name),
             "kl": arm["score_mean"],
@@ -156,7 +171,10 @@ def active_json(summary: Summary, lines: Sequence[ActiveLine]) -> Json:
             "regret_saved": saved._asdict(),
             "losses": sum(base[problem] < own[problem] for problem in shared),
             "problems": arm["seeds"],
-            "curves": {name: dict(curve) for name, curve in arm["curves"].items()},
+            "curves": {
+                "kl": dict(arm["curves"]["kl"]),
+                "kl_saved": dict(_saved(lines, name, summary["baseline"])),
+            },
         }
     return {
         "baseline": summary["baseline"],
@@ -169,6 +187,21 @@ def active_json(summary: Summary, lines: Sequence[ActiveLine]) -> Json:
     }
 
 
+def _saved(lines: Sequence[ActiveLine], arm: str, baseline: str) -> CurveJson:
+    """The baseline's KL less the arm's at every label count, over the problems that both have."""
+    kl: dict[str, dict[int, np.ndarray]] = {arm: {}, baseline: {}}
+    for line in lines:
+        kl.get(f"{line['agent']}/{line['rule']}", {})[line["problem"]] = np.asarray(line["kl"])
+    gaps = [kl[baseline][one] - kl[arm][one] for one in kl[arm] if one in kl[baseline]]
+    found = mean_interval(np.stack(gaps))
+    return CurveJson(
+        labels=[float(count) for count in lines[0]["labels"]],
+        mean=found.mean.tolist(),
+        low=None if found.low is None else found.low.tolist(),
+        high=None if found.high is None else found.high.tolist(),
+    )
+
+
 def _final(arm: ArmJson, score: str) -> float:
     return arm["final"][score]["mean"]
 
@@ -176,6 +209,12 @@ def _final(arm: ArmJson, score: str) -> float:
 def _distinct(lines: Sequence[ActiveLine], arm: str) -> float:
     mine = [len(line["bought"]) for line in lines if f"{line['agent']}/{line['rule']}" == arm]
     return float(np.mean(mine))
+
+
+def _labels_to(curve: CurveJson, kl: float) -> float | None:
+    """Labels for a KL on the mean curve; None where it is not reached."""
+    found = float(labels_to_reach(np.asarray(curve["labels"]), -np.asarray(curve["mean"]), -kl))
+    return found if np.isfinite(found) else None
 
 
 def _regrets(lines: Sequence[ActiveLine], target: float) -> dict[str, dict[int, float]]:

@@ -5,7 +5,7 @@ from typing import NamedTuple, cast
 
 from enn_finetune.report.testbed_summary import PAPER, Json
 from enn_finetune.report.words import DASH, interval_text, labels_text, outcome, ratio_text
-from enn_finetune.savings import RatioJson
+from enn_finetune.savings import MatchJson, RatioJson
 from enn_finetune.testbed.records import FLOOR
 
 WAYS: Mapping[str, str] = {
@@ -65,14 +65,41 @@ def answer(found: Json) -> str:
     spread = f"ratio {ratio_text(ratio)}, 95 % interval {interval_text(ratio['ci95'])}"
     if arm["labels_to_target"] is None:
         end = f"{arm['kl']:.3f} after {arm['distinct']:,.0f}"
-        return f"{said}; {PAPERS_ARM} does not reach it: its KL ends at {end} labels ({spread})."
+        return (
+            f"{said}; {PAPERS_ARM} does not reach it: its KL ends at {end} labels ({spread}). "
+            + _on_the_way(arm, base)
+        )
     verb = {
         "fewer": "needs fewer",
         "more": "needs more",
         "unsettled": "is not settled to need fewer",
     }
     kind = outcome(ratio)
-    return f"{said}; {PAPERS_ARM} {verb[kind]}: {labels_to(arm)} ({spread})."
+    return f"{said}; {PAPERS_ARM} {verb[kind]}: {labels_to(arm)} ({spread}). " + _on_the_way(
+        arm, base
+    )
+
+
+def _on_the_way(arm: Json, baseline: str) -> str:
+    """The same comparison half way: labels the baseline needs for what the arm has there."""
+    matches = cast(list[MatchJson], arm["matching"])
+    if not matches:
+        return ""
+    found = min(matches, key=lambda match: abs(match["at"] - cast(float, arm["labels_last"]) / 2))
+    ratio, needs = found["system_ratio"], found["baseline_labels"]
+    takes = f"takes {needs:,.0f}" if needs is not None else "never has it"
+    return (
+        f"At {found['labels']:,.0f} labels its KL is {found['score']:.3f}, for which {baseline} "
+        f"{takes} (ratio {ratio_text(ratio)}, 95 % interval {interval_text(ratio['ci95'])})."
+    )
+
+
+def papers_level(found: Json) -> str:
+    """Which arms get to the paper's KL, whatever the baseline's is here."""
+    arms = cast(dict[str, dict], found["arms"])
+    reached = {name: arm["labels_to_paper"] for name, arm in arms.items()}
+    there = [f"{name} with {count:,.0f} labels" for name, count in reached.items() if count]
+    return f"To the paper's KL of {PAPER['kl_full']}: {', '.join(there) or 'none'}."
 
 
 def best(found: Json) -> str:
@@ -110,7 +137,7 @@ def supervised_words(summary: Json) -> list[str]:
             f"{name.replace('joint_kl_', 'joint KL of ').replace('kl', 'marginal KL')}: below "
             f"{of.below}, above {of.above}"
             for name, of in scores.items()
-            if name == "kl" or name.startswith("joint_kl")
+            if name == "kl" or (name.startswith("joint_kl") and name != "joint_kl_1")
         ]
         count = next(iter(scores.values())).all if scores else 0
         said.append(f"{agent} against {reference} in {count} settings: {'; '.join(parts) or DASH}.")

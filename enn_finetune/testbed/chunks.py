@@ -55,10 +55,12 @@ def _keys(seed: int, *path: Sequence[int]) -> Array:
 def _active(config: TestbedConfig, group: Group, first: ActiveRun) -> Programs:
     spec, steps = active_spec(config), steps_of(config, first.way, first.agent)
     agent = agent_of(config, first.agent, spec)
+    given = config.active
+    rate = given.learning_rate if first.way == "once" else given.again_learning_rate
     start, further = active.starter(agent, spec, steps), active.segment(agent, steps)
 
-    def run(given: Sequence[Run], advance: Callable[[float], None]) -> list[Line]:
-        runs = [cast(ActiveRun, one) for one in _padded(given, group.size)]
+    def run(wanted: Sequence[Run], advance: Callable[[float], None]) -> list[Line]:
+        runs = [cast(ActiveRun, one) for one in _padded(wanted, group.size)]
         numbers, none = [one.problem for one in runs], [0] * len(runs)
         problem_keys = _keys(config.seed, none, numbers)
         agent_keys = _keys(config.seed, [1] * len(runs), numbers)
@@ -66,12 +68,12 @@ def _active(config: TestbedConfig, group: Group, first: ActiveRun) -> Programs:
         course = Course(
             rule=jnp.asarray([steps.rules.index(one.rule) for one in runs], jnp.int32),
             again=jnp.asarray([one.way == "again" for one in runs]),
-            learning_rate=jnp.full(len(runs), config.active.learning_rate),
+            learning_rate=jnp.full(len(runs), rate),
         )
         found = _segments(further, steps.segments, (worlds, course, learners), advance)
         return [
             cast(Line, active_line(runs[place], jax.tree.map(lambda a: a[place], found), steps))  # noqa: B023
-            for place in range(len(given))
+            for place in range(len(wanted))
         ]
 
     return run

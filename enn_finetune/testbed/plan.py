@@ -34,9 +34,8 @@ class Group(NamedTuple):
     def weight(self) -> float:
         """Work of a run, to guess the time left."""
         first = self.runs[0]
-        if isinstance(first, ActiveRun):
-            return 1.0 if first.way == "once" else 10.0
-        return 0.3
+        dear = 4.0 if first.agent.startswith("ensemble") else 1.0
+        return dear * (12.0 if isinstance(first, ActiveRun) and first.way == "again" else 1.0)
 
 
 def plan(config: TestbedConfig) -> tuple[Group, ...]:

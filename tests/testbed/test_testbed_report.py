@@ -100,6 +100,7 @@ def test_wins_and_losses_are_counted_in_labels(both):
     assert fast["system_ratio"]["value"] == pytest.approx(2, abs=0.02)
     assert fast["acquisition_ratio"]["value"] == pytest.approx(2, abs=0.02)
     assert fast["losses"] == 0
+    assert min(fast["curves"]["kl_saved"]["low"][:10]) > 0
     assert fast["regret_saved"]["ci95"][0] > 0
     for slow in (once["arms"]["mlp/entropy"], again["arms"]["epinet/variance"]):
         assert slow["labels_to_target"] is None
@@ -131,6 +132,7 @@ def test_the_page_says_what_held_and_what_did_not(both):
     assert "epinet/variance needs fewer: 100 (ratio 2.0" in text
     assert "epinet/variance does not reach it: its KL ends at" in text
     assert "target not reached: mlp/entropy" in text
+    assert "At 100 labels its KL is 0.14" in text
     assert "epinet against mlp in 2 settings: marginal KL: below 0" in text
     assert "joint KL of 10: below 2, above 0" in text
     assert "joint KL of 10: below 0, above 1" in text
