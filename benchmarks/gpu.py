@@ -1,0 +1,298 @@
+"""The policies' study and the tuning modes' throughput on one NVIDIA GPU, in under 10 minutes.
+
+    python benchmarks/gpu.py --data ../shared [--parts matmul pipeline table study] [--limit 540]
+    python benchmarks/gpu.py --toy --encoder FOLDER        # any machine: does it run at all?
+
+The encoder computes in bfloat16 (parameters, moments and averages are float32). Parts, in order:
+
+matmul: the card's own rate of large square matrix products, warmed, in bfloat16 and in float32 (the
+precision jax takes by default, on NVIDIA TF32). Everything below is measured against the first.
+
+pipeline: full fine-tuning on the tokenised SST-2 pool. Rows/s of packing alone on the host, of
+making whole batches, and of train steps on batches made beforehand and on the fly, the last as a
+run makes them: while the device works. `device_waits` is what making them on the fly adds, as a
+share of the time; the input is no bottleneck while it is small.
+
+table: every tuning mode as in benchmarks/tuning.py, on one batch without padding: rows/s of
+training and scoring, memory as XLA has assigned it (and as the device reports it, if it does), and
+model FLOP utilisation: operations of the compiled program over its time over the matmul rate. If
+the compiled program's count of a matrix product is wrong (a library call that XLA does not see
+into; `counted` of matmul is then not 1), operations are counted from the trace instead, an upper
+bound. Frozen trains a head on features that are there: next to no operations.
+
+study: benchmarks/policies.py --quick (SST-2, 3-layer encoder unless --encoder is given), seeds
+without all arms left out. It goes on with the same --out. Money is at the fixed speed of its
+config.
+
+Each part has a share of --limit and ends soon after it, between two programs or rounds of buying
+labels (what is under way is not interrupted); `left_out` says what is missing. Times
+are of the wall clock, the best of three samples. Last line: one JSON object, also in OUT/gpu.json.
+On a CPU the figures show that the script works, and nothing else.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gpu_measure
+import jax
+import policies
+import tuning
+from gpu_measure import Clock, Matmul, TimeLimitError, Watchful
+from policies_cells import CONFIG, LARGE, QUICK, SMALL, Cells, Size, config_of, write_material
+from provenance import provenance
+
+from enn_finetune import problem as problems
+from enn_finetune.config import Config, load
+from enn_finetune.files import atomic_write, read_json
+from enn_finetune.models.tuning import MODES
+from enn_finetune.progress import Display
+from enn_finetune.records import Record
+
+DTYPE = "bfloat16"
+WEIGHTS = {"matmul": 1.0, "pipeline": 2.0, "table": 6.0, "study": 8.0}
+TOY_STUDY = Size(40, 5, 20, 20, 8, 4, 4, 1, 3, 1)
+NO_CLAIM = "a CPU or a toy: these figures show that the script works, and nothing else"
+
+
+class Scale(NamedTuple):
+    """How large things are on a machine."""
+
+    matrices: tuple[int, ...]
+    rows: int  # of a batch
+    tokens: int  # of a row in the table
+    steps: int  # different batches of the pipeline
+    sample: float  # seconds
+
+
+TOY = Scale((256,), 4, 8, 3, 0.01)
+ON_CPU = Scale((512, 1024), 32, 32, 8, 0.5)
+ON_GPU = Scale((4096, 8192, 16384), 512, 64, 32, 0.5)
+
+
+class Study(NamedTuple):
+    """What is run of the policies' study, by seed and arm."""
+
+    config: Config  # of the first cell
+    cells: Cells
+    arms: list[str]
+    seeds: int
+    records: dict[tuple[int, str], list[Record]]
+
+
+class Bench:
+    """The parts; each adds to `found` as it goes, so that what it has is kept if it is cut off."""
+
+    def __init__(self, given: argparse.Namespace, scale: Scale, clock: Clock) -> None:
+        self.given, self.scale, self.clock = given, scale, clock
+        self.found: dict[str, Any] = {}
+        self.left_out: list[str] = []
+        self._peak: Matmul | None = None
+        self._study: Study | None = None
+        self._ready: tuple[problems.Problem, Config] | None = None
+
+    def problem(self) -> tuple[problems.Problem, Config]:
+        """The tokenised pool and the encoder, read when they are first asked for."""
+        if self._ready is None:
+            given, scale = self.given, self.scale
+            keys = {
+                "policy": "standard",
+                "task.name": "messages" if given.toy else "sst2",
+                "task.data": given.data / "glue",
+                "backbone.path": given.encoder,
+                "backbone.dtype": DTYPE,
+                "backbone.pooling": "mean",
+                "backbone.max_tokens": min(128, positions(given.encoder)),
+                "budget.labels": scale.rows * scale.steps,
+                "budget.start": min(50, scale.rows),
+                "train.batch": scale.rows,
+                "train.lr": 1e-6,
+            }
+            config = load(CONFIG, [f"{name}={value}" for name, value in keys.items()])
+            self._ready = problems.prepare(config, Display(quiet=True)), config
+        return self._ready
+
+    def matmul(self) -> None:
+        rates = self.found["matmul"] = {}
+        for dtype in (DTYPE, "float32"):
+            rate = gpu_measure.matmul(dtype, self.scale.matrices, self.scale.sample, self.clock)
+            rates[dtype] = rate._asdict()
+            if dtype == DTYPE:
+                self._peak = rate
+            print(
+                f"{dtype} products of {rate.size}: {rate.flops_a_second / 1e12:.2f} TFLOP/s "
+                f"({rate.counted:.3f} of them counted by the compiled program)"
+            )
+
+    def pipeline(self) -> None:
+        problem, config = self.problem()
+        taken = gpu_measure.pipeline(
+            problem, config, self.scale.rows, self.scale.steps, self.scale.sample, self.clock
+        )
+        found = self.found["pipeline"] = taken.figures()
+        for name, value in found.items():
+            print(f"pipeline, {name.replace('_', ' ')}: {value:,.3f}")
+
+    def table(self) -> None:
+        modes: dict[str, Any] = {}
+        self.found["table"] = {"modes": modes}
+        if self._peak is None:  # matmul was left out or cut off
+            sizes = self.scale.matrices[:1]
+            self._peak = gpu_measure.matmul(DTYPE, sizes, self.scale.sample, self.clock)
+        problem, config = self.problem()
+        rows, tokens = self.scale.rows, min(self.scale.tokens, positions(self.given.encoder))
+        self.found["table"] |= {"rows": rows, "tokens": tokens, "rank": tuning.RANK}
+        with tempfile.TemporaryDirectory() as temporary:
+            path = Path(temporary) / "batch.npz"
+            tuning.write_batch(path, self.given.encoder, rows, tokens)
+            batch = tuning._read(path)
+        heads = (f"{work} rows/s, MFU, MiB".rjust(29) for work in tuning.WORKS)
+        print(f"{'':8}{'trained':>12}", "".join(heads))
+        waiting = list(dict.fromkeys(("full", "lora", *MODES)))  # these first: time may run out
+        try:
+            while waiting:
+                mode = waiting[0]
+                modes[mode] = gpu_measure.measure_mode(
+                    problem, config, mode, batch, self._peak, self.scale.sample, self.clock
+                )
+                del waiting[0]
+                print(row_of(mode, modes[mode]))
+        finally:
+            self.left_out += [f"table: {mode}" for mode in waiting]
+        self.found["table"]["device_mib_peak"] = gpu_measure.device_mib("peak_bytes_in_use")
+
+    def study(self) -> None:
+        """The cells of benchmarks/policies.py --quick, one after another."""
+        if not (self.given.data / "glue").is_dir():
+            self.left_out.append(f"study: there is no {self.given.data / 'glue'}")
+            return
+        small, size = self.given.selector, TOY_STUDY if self.given.toy else QUICK
+        out = self.given.out / f"{policies.TASKS[0]}-{small.name}"
+        most = min(128, positions(small))
+        own = (("backbone.dtype", DTYPE), ("backbone.max_tokens", most))
+        arms = policies.arms_of(quick=True, large=False)
+        arms = [arm._replace(keys=arm.keys + own) for arm in arms]
+        material = write_material(out, self.given.data, policies.TASKS[0], size)
+        first = config_of(material, small, size, arms[0], 0, small)
+        cells = Cells(first, out, Watchful(self.clock))
+        self._study = Study(first, cells, [arm.name for arm in arms], size.seeds, {})
+        for seed in range(size.seeds):
+            cells.new_seed()
+            for arm in arms:
+                self.clock.check()
+                began = time.monotonic()
+                config = config_of(material, small, size, arm, seed, small)
+                self._study.records[seed, arm.name] = cells.run(arm, config)
+                print(f"study, seed {seed}, {arm.name}: {time.monotonic() - began:.1f} s")
+
+    def conclude(self) -> None:
+        """The study's figures, over the seeds that have all arms; after the parts, out of time."""
+        if self._study is None:
+            return
+        first, cells, arms, seeds, records = self._study
+        missing = [(s, arm) for s in range(seeds) for arm in arms if (s, arm) not in records]
+        self.left_out += [f"study: seed {seed}, {arm}" for seed, arm in missing]
+        whole = sorted(set(range(seeds)) - {seed for seed, _ in missing})
+        if not whole:
+            return
+        kept = {arm: [one for seed in whole for one in records[seed, arm]] for arm in arms}
+        found = policies.study(kept, cells.metric, first.prices.speed)
+        policies.show(f"{first.task.name}, {self.given.selector.name}", found)
+        found |= {"data_fingerprint": cells.fingerprint, "config_hash": first.hash}
+        self.found["study"] = {key: value for key, value in found.items() if key != "curves"}
+
+
+def positions(encoder: Path) -> int:
+    """How many tokens an encoder can read."""
+    return int(read_json(encoder / "config.json")["max_position_embeddings"])
+
+
+def row_of(name: str, mode: Mapping[str, Any]) -> str:
+    """A line of the table."""
+    line = f"{name:8}{mode['trained']:12,} "
+    for one in (mode[work] for work in tuning.WORKS):
+        mib = "-" if one["mib"] is None else f"{one['mib']:.0f}"
+        line += f"{one['rows_per_second']:13.0f}{one['mfu']:8.3f}{mib:>8}"
+    return line
+
+
+def run_parts(
+    parts: Sequence[tuple[str, Callable[[], None]]], clock: Clock, left_out: list[str]
+) -> dict[str, float]:
+    """Run parts, each within its time; seconds each took. What is cut off is added to left_out."""
+    took: dict[str, float] = {}
+    for name, part in parts:
+        began, seconds = clock.elapsed, clock.allot(name)
+        try:
+            clock.check()
+            part()
+        except TimeLimitError:
+            left_out.append(f"{name}: cut off after {seconds:.0f} s")
+        took[name] = round(clock.elapsed - began, 1)
+    return took
+
+
+def rounded(value: Any) -> Any:
+    """The same figures with five digits each."""
+    if isinstance(value, dict):
+        return {name: rounded(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [rounded(one) for one in value]
+    return float(f"{value:.5g}") if isinstance(value, float) else value
+
+
+def device() -> dict[str, Any]:
+    one, mib = jax.devices()[0], gpu_measure.device_mib("bytes_limit")
+    known = {"platform": one.platform, "kind": one.device_kind}
+    return known | {"devices": jax.device_count(), "mib": mib}
+
+
+def options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, default=Path("../shared"), help="has glue and models")
+    parser.add_argument("--encoder", type=Path, help="a folder; default: 12 layers, on a CPU 3")
+    parser.add_argument("--parts", nargs="+", choices=list(WEIGHTS), default=list(WEIGHTS))
+    parser.add_argument("--limit", type=float, default=540.0, help="seconds, of all parts")
+    parser.add_argument("--toy", action="store_true", help="all of it as small as can be")
+    parser.add_argument("--out", type=Path, default=Path("runs") / "gpu")
+    given = parser.parse_args(arguments)
+    models, on_gpu = given.data / "models", jax.default_backend() == "gpu"
+    given.selector = given.encoder or models / SMALL
+    given.encoder = given.encoder or models / (LARGE if on_gpu else SMALL)
+    return given
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    began, given, on_gpu = time.monotonic(), options(arguments), jax.default_backend() == "gpu"
+    asked = {name: weight for name, weight in WEIGHTS.items() if name in given.parts}
+    # Kept back for what is under way as the last part's time ends.
+    clock = Clock(given.limit - min(30.0, given.limit / 10), asked)
+    bench = Bench(given, TOY if given.toy else ON_GPU if on_gpu else ON_CPU, clock)
+    bench.left_out += [f"{name}: not asked for" for name in WEIGHTS if name not in asked]
+    took = run_parts([(name, getattr(bench, name)) for name in asked], clock, bench.left_out)
+    bench.conclude()
+    line = rounded(bench.found) | {
+        "left_out": bench.left_out,
+        "dtype": DTYPE,
+        "encoder": given.encoder.name,
+        "toy": given.toy,
+        "device": device(),
+        "seconds": took | {"all": round(time.monotonic() - began, 1)},
+    }
+    if given.toy or not on_gpu:
+        line["note"] = NO_CLAIM
+    text = json.dumps(line | provenance())
+    atomic_write(given.out / "gpu.json", text + "\n")
+    for what in bench.left_out:
+        print(f"left out: {what}")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
