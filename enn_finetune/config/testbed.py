@@ -70,8 +70,6 @@ class ActiveConfig:
     """How many times as many steps as candidates an arm of `again` takes."""
     again_updates: PositiveInt = 2
     """Gradient steps after each of them."""
-    again_learning_rate: PositiveFloat = 5e-4
-    """Of them: there are many, and labels that are drawn anew are noise to average over."""
     batch: PositiveInt = 32
     """Rows of one."""
     learning_rate: PositiveFloat = 1e-3
@@ -133,7 +131,7 @@ class TestbedConfig:
     supervised: SupervisedConfig = dataclasses.field(default_factory=SupervisedConfig)
     agents: Options = dataclasses.field(default_factory=lambda: {"epinet": {"prior_scale": 0.1}})
     """Options of agents, by agent; what is left out is the agent's own."""
-    chunk: PositiveInt = 16
+    chunk: PositiveInt = 24
     """Runs that go through a program at once."""
 
     @property

@@ -55,8 +55,6 @@ def _keys(seed: int, *path: Sequence[int]) -> Array:
 def _active(config: TestbedConfig, group: Group, first: ActiveRun) -> Programs:
     spec, steps = active_spec(config), steps_of(config, first.way, first.agent)
     agent = agent_of(config, first.agent, spec)
-    given = config.active
-    rate = given.learning_rate if first.way == "once" else given.again_learning_rate
     start, further = active.starter(agent, spec, steps), active.segment(agent, steps)
 
     def run(wanted: Sequence[Run], advance: Callable[[float], None]) -> list[Line]:
@@ -68,7 +66,7 @@ def _active(config: TestbedConfig, group: Group, first: ActiveRun) -> Programs:
         course = Course(
             rule=jnp.asarray([steps.rules.index(one.rule) for one in runs], jnp.int32),
             again=jnp.asarray([one.way == "again" for one in runs]),
-            learning_rate=jnp.full(len(runs), rate),
+            learning_rate=jnp.full(len(runs), config.active.learning_rate),
         )
         found = _segments(further, steps.segments, (worlds, course, learners), advance)
         return [
