@@ -25,6 +25,7 @@ COMPANIONS = {
     "policy": {"backbone.tune": "full"},
     "proxy.path": {"backbone.tune": "full"},
     "proxy.replay": {"backbone.tune": "full"},
+    "proxy.pseudo": {"backbone.tune": "full", "policy": "svpp"},
 }
 
 OTHERS = {"backbone.layers": "3,6", "proxy.layers": "3,6", "proxy.modes": "lora,last"}
