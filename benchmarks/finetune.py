@@ -40,9 +40,10 @@ from torch_recipe import Purchase, Reference, Texts
 from enn_finetune import config as configs
 from enn_finetune import metrics, online, train
 from enn_finetune.config import Config
+from enn_finetune.evaluating import predict
 from enn_finetune.problem import Problem, batch_of, new_classifier, prepare
 from enn_finetune.progress import Display
-from enn_finetune.session import Session, predict
+from enn_finetune.session import Session
 
 ROOT = Path(__file__).resolve().parents[1]
 PAIRED_STEPS = 40  # of the comparison without dropout
@@ -164,7 +165,7 @@ def paired(problem: Problem, settings: Config, texts: Texts, steps: int) -> Pair
         reference = Reference(problem, settings)
     order = order_of(problem, settings)[:steps]
     parts = train.split(new_classifier(problem, settings), settings.backbone.embeddings)
-    state = train.begin(parts, settings.train, settings.backbone.embeddings)
+    state = train.begin(parts, settings.training, settings.backbone.embeddings)
     losses: list[tuple[float, float]] = []
     for purchase, given in zip(order, texts.batches(order), strict=True):
         state, loss = train.train_step(
@@ -173,11 +174,12 @@ def paired(problem: Problem, settings: Config, texts: Texts, steps: int) -> Pair
             state,
             batch_of(problem, purchase.rows, settings.train.batch),
             jax.random.key(settings.seed),
-            config=settings.train,
+            config=settings.training,
             total=jnp.float32(0),
         )
         losses.append((float(loss), reference.step(*given)))
-    ours = predict(train.view(parts, state, averaged=True), problem.evaluations[0], settings)
+    rows, now = problem.evaluations[0].rows, train.view(parts, state, averaged=True)
+    ours, _ = predict(now, rows, np.arange(len(rows)), settings)
     theirs = reference.evaluate(texts.evaluation(32))
     return Paired(np.asarray(losses).T, np.stack([ours, theirs]))
 

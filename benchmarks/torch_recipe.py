@@ -29,7 +29,7 @@ class Reference:
         import torch
         from transformers import BertModel
 
-        self.settings, recipe = settings, settings.train
+        self.settings, recipe = settings, settings.training
         torch.manual_seed(settings.seed)
         self.bert = BertModel.from_pretrained(
             problem.folder, add_pooling_layer=False, dtype=torch.float32
