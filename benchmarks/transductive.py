@@ -35,12 +35,12 @@ from rich.table import Table
 
 from enn_finetune import report, savings
 from enn_finetune.bench import run as bench
-from enn_finetune.bench.run import command_line
 from enn_finetune.bench.store import BOUGHT, RECORDS
 from enn_finetune.config import load_bench
 from enn_finetune.files import atomic_write
 from enn_finetune.report.command import run as write_report
 from enn_finetune.report.words import interval_text, labels_text, ratio_text
+from enn_finetune.sittings import command_line
 from enn_finetune.study.arms import uniform_order
 
 DOMAINS = ("books", "dvd", "electronics", "kitchen")
@@ -165,7 +165,7 @@ def run_arms(out: Path, size: Size, encoder: str, tokens: int, *, replay: bool) 
     atomic_write(out / "bench.toml", text)
     more = [f"replay={(out / 'domain.jsonl').as_posix()}"] if replay else []
     file, folder = load_bench(out / "bench.toml", more), out / "bench"
-    command = command_line(str(out / "bench.toml"), more, folder)
+    command = command_line("bench", str(out / "bench.toml"), more, folder)
     done = bench.run(file, folder, resume=True, command=command)
     if done.failed:
         raise SystemExit("\n".join(done.failed))

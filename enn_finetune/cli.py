@@ -187,12 +187,12 @@ def _bench(arguments: argparse.Namespace) -> int:
     file = config.load_bench(arguments.config, arguments.overrides)
     _set_up_jax()
     from enn_finetune.bench import run
+    from enn_finetune.report import command
 
-    command = run.command_line(arguments.config, arguments.overrides, arguments.out)
-    found = run.run(file, arguments.out, resume=arguments.resume, command=command)
+    found = run.run(file, arguments.out, resume=arguments.resume, command=_again(arguments))
     if found.complete:
-        _write_report([arguments.out], arguments.out / "report.html")
-    return _failures(arguments.command, found.failed, command)
+        command.show([arguments.out], arguments.out / "report.html")
+    return _failures(arguments, found.failed)
 
 
 def _intended(arguments: argparse.Namespace) -> int:
@@ -203,11 +203,10 @@ def _intended(arguments: argparse.Namespace) -> int:
     from enn_finetune.intended import run
     from enn_finetune.report import intended
 
-    command = run.command_line(arguments.config, arguments.overrides, arguments.out)
-    found = run.run(file, arguments.out, resume=arguments.resume, command=command)
+    found = run.run(file, arguments.out, resume=arguments.resume, command=_again(arguments))
     if found.complete:
         intended.run(arguments.out)
-    return _failures(arguments.command, found.failed, command)
+    return _failures(arguments, found.failed)
 
 
 def _testbed(arguments: argparse.Namespace) -> int:
@@ -220,37 +219,33 @@ def _testbed(arguments: argparse.Namespace) -> int:
     from enn_finetune.report import testbed
     from enn_finetune.testbed import run
 
-    command = run.command_line(file, overrides, arguments.out)
-    run.run(settings, arguments.out, resume=arguments.resume, command=command)
+    run.run(settings, arguments.out, resume=arguments.resume, command=_again(arguments))
     testbed.show(arguments.out)
     return 0
 
 
-def _failures(name: str, failed: Sequence[str], command: str) -> int:
+def _again(arguments: argparse.Namespace) -> str:
+    """The command that would run a study again."""
+    from enn_finetune.sittings import command_line
+
+    config = getattr(arguments, "config", None)  # of a testbed among its overrides
+    return command_line(arguments.command, config, arguments.overrides, arguments.out)
+
+
+def _failures(arguments: argparse.Namespace, failed: Sequence[str]) -> int:
     """Say which cells failed; the exit status."""
     for failure in failed:
-        print(f"enn-finetune {name}: failed: {failure}", file=sys.stderr)
+        print(f"enn-finetune {arguments.command}: failed: {failure}", file=sys.stderr)
     if failed:
-        print(f"try these again with: {command} --resume", file=sys.stderr)
+        print(f"try these again with: {_again(arguments)} --resume", file=sys.stderr)
     return FAILED if failed else 0
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    _write_report(arguments.folders, arguments.out, arguments.results)
-    return 0
-
-
-def _write_report(folders: Sequence[Path], out: Path, results: Path | None = None) -> None:
-    """The page, summary.json beside it, the Markdown if asked for, a table on the terminal."""
-    from rich.console import Console
-
-    from enn_finetune import report
     from enn_finetune.report import command
 
-    summary = command.run(folders, out, results=results)
-    console = Console()
-    console.print(report.summary_table(summary))
-    console.print(f"report: {out}", highlight=False)
+    command.show(arguments.folders, arguments.out, arguments.results)
+    return 0
 
 
 def _score(arguments: argparse.Namespace) -> int:

@@ -15,7 +15,7 @@ LAYERS = [
     "predictive joint decisions metrics config records checkpoint costs",
     "data models acquisition savings progress",
     "loader features problem sklearn train fitting evaluating session asking online pool policies "
-    "experiment scoring",
+    "experiment scoring sittings",
     "study sharding testbed",
     "scan",
     "bench intended",

@@ -1,28 +1,22 @@
 """Run what is missing of a benchmark, cell by cell, and report on it."""
 
 import dataclasses
-import os
-import platform
-import shlex
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
-
-from enn_finetune import records
 from enn_finetune.bench import cells, replay
+from enn_finetune.bench.jobs import OneGround, Outcome, in_turn, progress_of
 from enn_finetune.bench.material import Library, check_all
 from enn_finetune.bench.plan import REPLAY, Arm, Plan, Study, plan
 from enn_finetune.bench.store import Store, check, open_store
-from enn_finetune.config import BenchFile, PlainDict, PlainValue
+from enn_finetune.config import BenchFile, PlainDict
 from enn_finetune.errors import InputError
 from enn_finetune.problem import Problem
 from enn_finetune.progress import Display
 from enn_finetune.records import Record
-from enn_finetune.session import RunStoppedError
-from enn_finetune.study import Ground, forget_programs
+from enn_finetune.sittings import stoppable
 
 CELLS = "cells"  # checkpoints of trained cells under way
 
@@ -42,14 +36,6 @@ class Job(NamedTuple):
     def __str__(self) -> str:
         which = f"seed {self.seeds[0]}" if len(self.seeds) == 1 else f"{len(self.seeds)} seeds"
         return f"{self.study.place} · {self.arm} · {which}"
-
-
-class Outcome(NamedTuple):
-    """What a call of `run` did."""
-
-    done: int
-    failed: tuple[str, ...]
-    complete: int  # cells with results in the folder, earlier calls' included
 
 
 class CellDisplay(Display):
@@ -83,14 +69,8 @@ def run(
             raise InputError("bench.replay:\n  " + "\n  ".join(faults))
         with open_store(out, wanted, resume=resume) as store:
             jobs = list(_jobs(ready, store, lists))
-            again = f"go on with: {command} --resume" if command else "go on with --resume"
-            try:
+            with stoppable(out, command):
                 return _Runner(wanted, store, library, lists, display, command).run(jobs)
-            except (KeyboardInterrupt, RunStoppedError) as error:
-                raise RunStoppedError(
-                    f"stopped; what is complete is kept in {out}; "
-                    + again.replace("--resume --resume", "--resume")
-                ) from error
 
 
 def _short_lists(study: Study, lists: replay.Lists) -> Iterator[str]:
@@ -136,29 +116,11 @@ class _Runner:
     ) -> None:
         self._plan, self._store, self._library = wanted, store, library
         self._lists, self._display, self._command = lists, display, command
-        self._ground: tuple[Problem, Ground] | None = None
+        self._ground_of = OneGround()
 
     def run(self, jobs: list[Job]) -> Outcome:
         """All of them in order; one that fails does not stop the others."""
-        began, done, failed = time.monotonic(), 0.0, []
-        total = sum(job.weight for job in jobs)
-        self._display.say(f"{len(jobs)} jobs to run; results go to {self._store.folder}")
-        for number, job in enumerate(jobs, 1):
-            start = time.monotonic()
-            try:
-                self._job(job)
-            except RunStoppedError:
-                raise
-            except Exception as error:  # whatever it is, the other cells' results count
-                failed.append(f"{job}: {type(error).__name__}: {error}")
-                self._display.say(f"FAILED {failed[-1]}")
-            done += job.weight
-            now = time.monotonic()
-            left = (now - began) / done * (total - done)
-            self._display.say(
-                f"[{number}/{len(jobs)}] {job}: {now - start:.1f} s; about {_duration(left)} left"
-            )
-        return Outcome(len(jobs) - len(failed), tuple(failed), len(self._store.done))
+        return in_turn(jobs, self._job, self._store, self._display)
 
     def _job(self, job: Job) -> None:
         study, began = job.study, time.monotonic()
@@ -184,34 +146,10 @@ class _Runner:
             cells.clean(study, job.arm, seed, folder)
         self._describe(study, problem, time.monotonic() - began)
 
-    def _ground_of(self, problem: Problem) -> Ground:
-        if self._ground is None or self._ground[0] is not problem:
-            self._ground = None
-            forget_programs()
-            self._ground = (problem, Ground(problem))
-        return self._ground[1]
-
     def _describe(self, study: Study, problem: Problem, seconds: float) -> None:
         """Bring a study's entry of studies.json up to date."""
-        before = self._store.studies.get(study.place, {})
-        earlier, commands = before.get("seconds", 0.0), before.get("commands", [])
-        commands = [*commands, self._command] if isinstance(commands, list) else []
-        done = [cell for cell in self._store.done if cell.place == study.place]
-        arms: list[PlainValue] = [*sorted({str(cell.arm) for cell in done})]
-        seeds: list[PlainValue] = [*sorted({cell.seed for cell in done})]
-        self._store.describe(
-            study.place,
-            {
-                **entry(study, problem, self._plan),
-                "commit": _all_of(before.get("commit"), records.commit()),
-                "machine": _all_of(before.get("machine"), machine()),
-                "command": self._command,
-                "commands": [c for i, c in enumerate(commands) if c not in commands[:i]],
-                "seconds": round(seconds + (earlier if isinstance(earlier, float) else 0.0), 3),
-                "arms": arms,
-                "seeds": seeds,
-            },
-        )
+        ran = progress_of(self._store, study.place, self._command, seconds)
+        self._store.describe(study.place, {**entry(study, problem, self._plan), **ran})
 
 
 def entry(study: Study, problem: Problem, wanted: Plan) -> PlainDict:
@@ -229,31 +167,3 @@ def entry(study: Study, problem: Problem, wanted: Plan) -> PlainDict:
         "own": wanted.bench.own,
         "config": dataclasses.asdict(study.config),
     }
-
-
-def _all_of(before: object, now: str) -> str:
-    """What was there in an earlier sitting, and what is now where it is another."""
-    if not isinstance(before, str) or now in before.split(", then "):
-        return before if isinstance(before, str) else now
-    return f"{before}, then {now}"
-
-
-def machine() -> str:
-    """The processor, its cores and what the programs ran on; no names of hosts."""
-    device = jax.devices()[0]
-    system = f"{platform.system()} {platform.machine()}"
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    kind = f"{device.platform}: {device.device_kind}"
-    return f"{system}, {cores} cores, {kind}, jax {jax.__version__}"
-
-
-def command_line(config: str, overrides: list[str], out: Path) -> str:
-    """The command that would run the same again."""
-    words = ["enn-finetune", "bench", config, *overrides, "--out", str(out)]
-    return " ".join(shlex.quote(word) for word in words)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

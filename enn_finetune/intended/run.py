@@ -2,25 +2,23 @@
 
 import dataclasses
 import json
-import shlex
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, cast
 
-from enn_finetune import records
 from enn_finetune.bench.cells import clean
+from enn_finetune.bench.jobs import OneGround, Outcome, in_turn, progress_of
 from enn_finetune.bench.plan import Arm, Plan
-from enn_finetune.bench.run import CELLS, CellDisplay, Outcome, machine
+from enn_finetune.bench.run import CELLS, CellDisplay
 from enn_finetune.bench.store import STUDIES, Store, check, open_store
-from enn_finetune.config import ConfigError, IntendedConfig, IntendedFile, PlainDict, PlainValue
+from enn_finetune.config import ConfigError, IntendedConfig, IntendedFile, PlainDict
 from enn_finetune.intended import cells
 from enn_finetune.intended.material import SETTINGS, Library, check_all
 from enn_finetune.intended.plan import FRESH, Intended, Wanted, plan
 from enn_finetune.problem import Problem
 from enn_finetune.progress import Display
-from enn_finetune.session import RunStoppedError
-from enn_finetune.study import Ground, forget_programs
+from enn_finetune.sittings import stoppable
 
 INITIALISATION = "initialisation"  # of an entry of studies.json: the seed of its fresh weights
 
@@ -62,16 +60,8 @@ def run(
         library = Library(wanted, display)
         ready = check_all(wanted, library, display)
         kept = bench._replace(studies=tuple(one.study for one in ready))
-        with open_store(out, kept, resume=resume) as store:
-            try:
-                return _Runner(wanted, store, library, display, command).run(ready)
-            except (KeyboardInterrupt, RunStoppedError) as error:
-                again = (
-                    f"{command.removesuffix(' --resume')} --resume" if command else "go on with it"
-                )
-                raise RunStoppedError(
-                    f"stopped; what is complete is kept in {out}; {again}"
-                ) from error
+        with open_store(out, kept, resume=resume) as store, stoppable(out, command):
+            return _Runner(wanted, store, library, display, command).run(ready)
 
 
 def settings_of(one: Intended) -> PlainDict:
@@ -136,30 +126,12 @@ class _Runner:
     ) -> None:
         self._wanted, self._store, self._library = wanted, store, library
         self._display, self._command = display, command
-        self._ground: tuple[Problem, Ground] | None = None
+        self._ground_of = OneGround()
 
     def run(self, ready: tuple[Intended, ...]) -> Outcome:
         """All of them in order; one that fails does not stop the others."""
         jobs = list(_jobs(ready, self._store))
-        began, done, failed = time.monotonic(), 0.0, []
-        total = sum(job.weight for job in jobs)
-        self._display.say(f"{len(jobs)} jobs to run; results go to {self._store.folder}")
-        for number, job in enumerate(jobs, 1):
-            start = time.monotonic()
-            try:
-                self._job(job)
-            except RunStoppedError:
-                raise
-            except Exception as error:  # whatever it is, the other cells' results count
-                failed.append(f"{job}: {type(error).__name__}: {error}")
-                self._display.say(f"FAILED {failed[-1]}")
-            done += job.weight
-            now = time.monotonic()
-            left = (now - began) / done * (total - done)
-            self._display.say(
-                f"[{number}/{len(jobs)}] {job}: {now - start:.1f} s; about {left / 60:.0f} min left"
-            )
-        return Outcome(len(jobs) - len(failed), tuple(failed), len(self._store.done))
+        return in_turn(jobs, self._job, self._store, self._display)
 
     def _job(self, job: Job) -> None:
         one, began = job.one, time.monotonic()
@@ -179,33 +151,12 @@ class _Runner:
             clean(one.study, job.arm, seed, at)
         self._describe(one, problem, time.monotonic() - began)
 
-    def _ground_of(self, problem: Problem) -> Ground:
-        if self._ground is None or self._ground[0] is not problem:
-            self._ground = None
-            forget_programs()
-            self._ground = (problem, Ground(problem))
-        return self._ground[1]
-
     def _describe(self, one: Intended, problem: Problem, seconds: float) -> None:
         """Bring a study's entry of studies.json up to date."""
         place, store = one.study.place, self._store
-        before = store.studies.get(place, {})
-        earlier = before.get("seconds", 0.0)
-        done = [cell for cell in store.done if cell.place == place]
-        arms: list[PlainValue] = [*sorted({str(cell.arm) for cell in done})]
-        seeds: list[PlainValue] = [*sorted({cell.seed for cell in done})]
-        entry = before or self._about(one, problem)
-        store.describe(
-            place,
-            {
-                **entry,
-                "main": self._wanted.settings.main,
-                "command": self._command,
-                "seconds": round(seconds + (earlier if isinstance(earlier, float) else 0.0), 3),
-                "arms": arms,
-                "seeds": seeds,
-            },
-        )
+        entry = store.studies.get(place) or self._about(one, problem)
+        ran = progress_of(store, place, self._command, seconds)
+        store.describe(place, {**entry, "main": self._wanted.settings.main, **ran})
 
     def _about(self, one: Intended, problem: Problem) -> PlainDict:
         """What a study is, and the probes of its encoder; written when it begins."""
@@ -230,15 +181,7 @@ class _Runner:
             "budget": {"labels": config.budget.labels, "start": config.budget.start},
             "config_hash": config.hash,
             "data_fingerprint": problem.fingerprint,
-            "commit": records.commit(),
-            "machine": machine(),
             SETTINGS: settings_of(one),
             "config": dataclasses.asdict(config),
         }
         return cast(PlainDict, json.loads(json.dumps(about)))
-
-
-def command_line(config: str, overrides: list[str], out: Path) -> str:
-    """The command that would run the same again."""
-    words = ["enn-finetune", "intended", config, *overrides, "--out", str(out)]
-    return " ".join(shlex.quote(word) for word in words)

@@ -28,6 +28,24 @@ def details(title: str, *children: Child) -> Element:
     return element("details", element("summary", title), *children)
 
 
+def card(tone: str, figure: str, badge: str, title: str, sentence: str, detail: str) -> Element:
+    """One finding of a list: a figure, what became of it, and what it says."""
+    return element(
+        "li",
+        element(
+            "div",
+            element("span", figure, class_="figure"),
+            element("span", badge, class_="badge"),
+        ),
+        element(
+            "div",
+            element("p", element("strong", title), " ", sentence),
+            element("p", detail, class_="small"),
+        ),
+        class_=tone,
+    )
+
+
 def verdict(summary: Summary) -> Element:
     """The finding in one sentence, then one for every arm, a loss as large as a win.
 
@@ -35,21 +53,7 @@ def verdict(summary: Summary) -> Element:
     """
     found = verdicts(summary)
     cards = [
-        element(
-            "li",
-            element(
-                "div",
-                element("span", one.figure, class_="figure"),
-                element("span", one.badge, class_="badge"),
-            ),
-            element(
-                "div",
-                element("p", element("strong", one.arm), " ", one.sentence),
-                element("p", one.detail, class_="small"),
-            ),
-            class_=one.outcome,
-        )
-        for one in found
+        card(one.outcome, one.figure, one.badge, one.arm, one.sentence, one.detail) for one in found
     ]
     each = element("ul", *cards, class_="verdicts")
     parts = [element("p", headline(summary), class_="headline")]

@@ -4,16 +4,26 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from rich.console import Console
+
 from enn_finetune import files
 from enn_finetune.errors import InputError
 from enn_finetune.report.figures import Figures, Json, figures_of, summary_json
 from enn_finetune.report.page import Bought, Provenance, Section, write_page
 from enn_finetune.report.results import results_document
 from enn_finetune.report.studies import read_folders
+from enn_finetune.report.table import summary_table
 from enn_finetune.savings import RESAMPLES
 
 EXAMPLES = 8
 SUMMARY = "summary.json"
+
+
+def show(folders: Sequence[Path], out: Path, results: Path | None = None) -> None:
+    """Write the page and its summary, the Markdown if asked for, and a table on the terminal."""
+    summary, console = run(folders, out, results=results), Console()
+    console.print(summary_table(summary))
+    console.print(f"report: {out}", highlight=False)
 
 
 def run(

@@ -7,6 +7,7 @@ from xml.etree.ElementTree import Element
 
 from enn_finetune.files import atomic_write
 from enn_finetune.report import blocks
+from enn_finetune.report.blocks import card
 from enn_finetune.report.chart import Curve, axes_of, chart
 from enn_finetune.report.elements import Child, Row, document, element, grid
 from enn_finetune.report.intended_chart import scatter
@@ -58,19 +59,13 @@ def write_page(path: Path, figures: Sequence[Figures], ranks: Sequence[RankJson]
 
 def _claims(made: Sequence[Claim]) -> Element:
     cards = [
-        element(
-            "li",
-            element(
-                "div",
-                element("span", claim.figure, class_="figure"),
-                element("span", claim.verdict, class_="badge"),
-            ),
-            element(
-                "div",
-                element("p", element("strong", claim.title), " ", claim.sentence),
-                element("p", claim.detail, class_="small"),
-            ),
-            class_=TONES[claim.verdict],
+        card(
+            TONES[claim.verdict],
+            claim.figure,
+            claim.verdict,
+            claim.title,
+            claim.sentence,
+            claim.detail,
         )
         for claim in made
     ]

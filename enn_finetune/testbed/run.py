@@ -3,9 +3,6 @@
 import dataclasses
 import itertools
 import json
-import os
-import platform
-import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,11 +11,12 @@ from typing import NamedTuple, cast
 
 import jax
 
-from enn_finetune import files, records
+from enn_finetune import files
 from enn_finetune.config import Config, ConfigError, TestbedConfig, differences
 from enn_finetune.errors import InputError
 from enn_finetune.progress import Display
 from enn_finetune.session import RunStoppedError
+from enn_finetune.sittings import cores, duration, provenance, stoppable
 from enn_finetune.testbed.chunks import programs_of
 from enn_finetune.testbed.plan import GROWING, Group, plan
 from enn_finetune.testbed.records import STUDY, Run, append, keep_complete, run_of
@@ -68,14 +66,8 @@ def run(
         done = {run_of(line) for line in keep_complete(out)}
         chunks = list(_chunks(groups, done))
         _describe(out, config, command, 0.0)
-        try:
+        with stoppable(out, command):
             _run(config, chunks, out, command, display)
-        except KeyboardInterrupt as error:
-            again = f"{command} --resume" if command else "--resume"
-            raise RunStoppedError(
-                f"stopped; what is complete is kept in {out}; go on with: "
-                + again.replace("--resume --resume", "--resume")
-            ) from error
         wanted = {run for group in groups for run in group.runs}
         found = {run_of(line) for line in keep_complete(out)}
         return Outcome(sum(len(chunk.runs) for chunk in chunks), len(wanted & found))
@@ -114,7 +106,7 @@ def _run(
         left = (now - began) / worked * (total - worked)
         display.say(
             f"[{number}/{len(chunks)}] {group.name}: {sum(len(one.runs) for one in mine)} runs, "
-            f"{now - start:.1f} s; about {_duration(left)} left"
+            f"{now - start:.1f} s; about {duration(left)} left"
         )
 
 
@@ -184,38 +176,9 @@ def _describe(folder: Path, config: TestbedConfig, command: str, seconds: float)
     """Bring study.json up to date: where the figures come from."""
     path = folder / STUDY
     before = files.read_json(path) if path.exists() else {}
-    earlier, commands = before.get("seconds", 0.0), before.get("commands", [])
-    commands = [*commands, command] if isinstance(commands, list) else [command]
-    commits = [part for part in str(before.get("commit", "")).split(", then ") if part]
     found = {
         "config": dataclasses.asdict(config),
         "config_hash": config.hash,
-        "commit": ", then ".join(dict.fromkeys([*commits, records.commit()])),
-        "machine": machine(),
-        "commands": [*dict.fromkeys(str(one) for one in commands if one)],
-        "seconds": round(seconds + (earlier if isinstance(earlier, float) else 0.0), 3),
+        **provenance(before, command, seconds),
     }
     files.atomic_write(path, json.dumps(found, indent=2) + "\n")
-
-
-def machine() -> str:
-    """The system, its cores and what the programs ran on; no names of hosts."""
-    device = jax.devices()[0]
-    kind = f"{device.platform}: {device.device_kind}"
-    system = f"{platform.system()} {platform.machine()}"
-    return f"{system}, {cores()} cores, {kind}, jax {jax.__version__}"
-
-
-def cores() -> int:
-    """The processor's cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def command_line(config: str | None, overrides: Sequence[str], out: Path) -> str:
-    """The command that would run the same again."""
-    words = ["enn-finetune", "testbed", *([config] if config else []), *overrides]
-    return " ".join(shlex.quote(word) for word in [*words, "--out", str(out)])
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import tiny_runs
 
-from enn_finetune.bench.run import Outcome
+from enn_finetune.bench.jobs import Outcome
 from enn_finetune.bench.store import BOUGHT, RECORDS
 from enn_finetune.config import load_intended
 from enn_finetune.intended import run as intended

@@ -9,6 +9,7 @@ import pytest
 from enn_finetune import cli
 from enn_finetune.config import ConfigError, TestbedConfig, load_testbed
 from enn_finetune.session import RunStoppedError
+from enn_finetune.sittings import command_line
 from enn_finetune.testbed import chunks, records, run
 from enn_finetune.testbed.plan import plan
 
@@ -87,7 +88,15 @@ def test_what_a_study_leaves(whole):
         assert {"kl", "accuracy", "ece", "joint_kl_10", "joint_kl_100"} <= line["scores"].keys()
         assert line["scores"]["joint_kl_1"] == pytest.approx(line["scores"]["kl"], rel=1e-3)
     about = json.loads((whole / records.STUDY).read_text())
-    assert {"config", "config_hash", "commit", "machine", "commands", "seconds"} == about.keys()
+    assert {
+        "config",
+        "config_hash",
+        "commit",
+        "machine",
+        "command",
+        "commands",
+        "seconds",
+    } == about.keys()
 
 
 class CrashError(Exception):
@@ -124,7 +133,7 @@ def test_an_interrupt_says_how_to_go_on(tmp_path, monkeypatch):
         run.run(
             load_testbed(None, SMALL),
             tmp_path / "out",
-            command=run.command_line(None, [], Path("x")),
+            command=command_line("testbed", None, [], Path("x")),
             quiet=True,
         )
 
