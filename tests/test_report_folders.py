@@ -55,6 +55,43 @@ def test_other_data_under_the_same_name_is_refused(tmp_path: Path) -> None:
         read_folders([tmp_path / "one", tmp_path / "two"])
 
 
+def test_another_budget_is_another_study(records: list[made.Line], tmp_path: Path) -> None:
+    """The same task in rounds of 10 and of 100 on one page, and neither taken for the other."""
+    rows = [row for row in records if row["task"] == "cola"]
+    for name, step in (("few", 10), ("many", 100)):
+        counts = list(range(20, 221, step))
+        budget: dict[str, object] = {"labels": 220, "start": 20, "rounds": counts}
+        part = [{**row, "metrics": {"mcc": step}} for row in rows]
+        made.write(
+            tmp_path / name,
+            part,
+            sources=[made.source(part, budget=budget)],
+            purchases=made.bought(rows),
+        )
+    found = read_folders([tmp_path / "few", tmp_path / "many", tmp_path / "few"])
+    assert list(found) == [
+        "cola · 220 labels in rounds of 10",
+        "cola · 220 labels in rounds of 100",
+    ]
+    for study, step in zip(found.values(), (10, 100), strict=True):
+        assert {row["metrics"]["mcc"] for row in study.records} == {step}
+        assert len(study.records) == len(rows)
+        assert len(study.bought) == 4 * len(ARMS)
+        assert len(study.sources) == 1
+
+
+def test_a_budget_that_grows_and_one_of_steps(tmp_path: Path) -> None:
+    named = []
+    for regime, counts in (("pool", [20, 40, 80, 100]), ("online", [20, 40, 100])):
+        rows = [{**row, "regime": regime} for row in made.study_records("cola", **FEW)]
+        budget: dict[str, object] = {"labels": 1100, "rounds": counts}
+        folder = made.write(
+            tmp_path / regime, rows, sources=[made.source(rows, budget=budget, regime=regime)]
+        )
+        named += [study.key.budget for study in read_folders([folder]).values()]
+    assert named == ["1,100 labels in 3 rounds", "1,100 labels"]
+
+
 def test_folders_that_disagree_are_both_named(records: list[made.Line], tmp_path: Path) -> None:
     one = made.write(tmp_path / "one", records, purchases=made.bought(records))
     other = json.loads(json.dumps(records))

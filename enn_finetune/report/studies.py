@@ -2,6 +2,7 @@
 
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +23,10 @@ class StudyKey(NamedTuple):
     backbone: str = ""
     tune: str = ""
     regime: str = ""
+    budget: str = ""  # "50 labels in rounds of 10", where studies.json says so
+
+
+PLACE = StudyKey._fields[:-1]
 
 
 @dataclass
@@ -48,7 +53,8 @@ def read_folders(folders: Sequence[Path]) -> dict[str, Study]:
     """All studies of these folders by name, in order of first appearance.
 
     A cell and seed that several folders hold counts once where they agree. Where one holds a part
-    of what another does (it was interrupted), the larger counts.
+    of what another does (it was interrupted), the larger counts. The same task with another budget
+    or other rounds is another study.
 
     Raises:
       InputError: no folder; a damaged file; or two folders that disagree about a cell.
@@ -60,16 +66,18 @@ def read_folders(folders: Sequence[Path]) -> dict[str, Study]:
     lists: dict[Cell, tuple[Path, Line]] = {}
     for folder in dict.fromkeys(Path(folder) for folder in folders):
         defaults = reading.read_defaults(folder)
-        sources = {_key(entry): entry for entry in reading.read_studies(folder)}
-        for cell, records in _cells(reading.read_records(folder), defaults).items():
-            source = sources.get(cell[0], defaults)
+        sources = {_place(entry): entry for entry in reading.read_studies(folder)}
+        keys = {place: place._replace(budget=_budget(entry)) for place, entry in sources.items()}
+        for (place, arm, seed), records in _cells(reading.read_records(folder), defaults).items():
+            source, cell = sources.get(place, defaults), (keys.get(place, place), arm, seed)
             study = studies.setdefault(cell[0], Study(cell[0], _metric(source, records)))
             if source and source not in study.sources:
                 _same_metric(study, source, folder)
                 study.sources.append(source)
             cells[cell] = _larger(cell, cells.get(cell), (folder, records))
         for line in reading.read_bought(folder):
-            cell = (_key(line), f"{line['head']}/{line['rule']}", int(str(line["seed"])))
+            place, arm = _place(line), f"{line['head']}/{line['rule']}"
+            cell = (keys.get(place, place), arm, int(str(line["seed"])))
             if cell in lists and lists[cell][1]["rows"] != line["rows"]:
                 raise _disagreement(cell, lists[cell][0], folder, "bought other rows")
             lists.setdefault(cell, (folder, line))
@@ -81,15 +89,30 @@ def read_folders(folders: Sequence[Path]) -> dict[str, Study]:
     return dict(zip(names(list(studies)), studies.values(), strict=True))
 
 
-def _key(line: Line) -> StudyKey:
-    key = StudyKey(*(str(line.get(name) or "") for name in StudyKey._fields))
+def _place(line: Line) -> StudyKey:
+    """What a line says of its study: all but the budget, which only studies.json knows."""
+    key = StudyKey(*(str(line.get(name) or "") for name in PLACE))
     task, _, pool = key.task.partition(":")
     return key._replace(task=task or "task", pool=key.pool or pool or "plain")
 
 
+def _budget(source: Line) -> str:
+    """The budget of an entry of studies.json, in words; nothing where it does not say."""
+    budget = source.get("budget")
+    if not isinstance(budget, dict) or not isinstance(budget.get("labels"), int):
+        return ""
+    words, rounds = f"{budget['labels']:,} labels", budget.get("rounds")
+    if source.get("regime") == "online" or not isinstance(rounds, list) or len(rounds) < 2:
+        return words
+    sizes = [after - before for before, after in pairwise(map(int, rounds))]
+    if len(set(sizes[:-1])) > 1:
+        return f"{words} in {len(sizes)} rounds"
+    return f"{words} in rounds of {sizes[0]:,}"
+
+
 def _cells(records: Iterable[Record], defaults: Line) -> dict[Cell, list[Record]]:
     """Records by study, arm and seed, with what they leave unsaid filled in."""
-    wanted = (*StudyKey._fields, "head", "rule", "seed")
+    wanted = (*PLACE, "head", "rule", "seed")
     filling = {name: defaults[name] for name in wanted if name in defaults}
     cells: dict[Cell, list[Record]] = {}
     for given in records:
@@ -97,7 +120,7 @@ def _cells(records: Iterable[Record], defaults: Line) -> dict[Cell, list[Record]
         head, rule = line.get("head"), line.get("rule")
         arm = f"{head}/{rule}" if head and rule else str(line.get("arm") or "run")
         record = Record(**{**line, "arm": arm})  # type: ignore[typeddict-item]
-        cells.setdefault((_key(line), arm, record.get("seed", 0)), []).append(record)
+        cells.setdefault((_place(line), arm, record.get("seed", 0)), []).append(record)
     return cells
 
 
@@ -156,8 +179,8 @@ def names(keys: Sequence[StudyKey]) -> list[str]:
     """The shortest unambiguous name of each study.
 
     A task, with ":rare" or ":repeated" for a pool of that kind; then, where there are several
-    studies of it, the encoder where they have several, and the regime and what is trained where
-    those are still needed to tell it apart: "sst2", "sst2:rare", "sst2 · l3 · online".
+    studies of it, the encoder where they have several, and the regime, what is trained and the
+    budget where those are still needed to tell it apart: "sst2", "sst2:rare", "sst2 · l3 · online".
     """
     short = [key._replace(backbone=key.backbone.rstrip("/").rsplit("/", 1)[-1]) for key in keys]
     if len(set(short)) < len(set(keys)):
@@ -168,7 +191,7 @@ def names(keys: Sequence[StudyKey]) -> list[str]:
 def _name(key: StudyKey, keys: Sequence[StudyKey]) -> str:
     rivals = [other for other in keys if (other.task, other.pool) == (key.task, key.pool)]
     parts = [key.task if key.pool == "plain" else f"{key.task}:{key.pool}"]
-    for index in (2, 4, 3):  # backbone, regime, tune
+    for index in (2, 4, 3, 5):  # backbone, regime, tune, budget
         others = [other for other in rivals if other != key]
         if others and any(other[index] != key[index] for other in others):
             parts.append(key[index] or "unnamed")
