@@ -167,7 +167,12 @@ class PrioritisedLoader:
         affordable = self._is_bought if self.labels_left == 0 else np.ones(self._rows, bool)
         return affordable & ~self._in_epoch
 
-    def choose(self, candidates: np.ndarray, priorities: np.ndarray | None = None) -> np.ndarray:
+    def choose(
+        self,
+        candidates: np.ndarray,
+        priorities: np.ndarray | None = None,
+        wanted: np.ndarray | None = None,
+    ) -> np.ndarray:
         """Take the step: the rows (n,) to train on; new ones are bought.
 
         First the uniform share, which is the same rows under every scoring function, then the
@@ -177,9 +182,11 @@ class PrioritisedLoader:
           candidates: (N,) what `candidates` returned.
           priorities: (N,) larger first, ties in candidate order; None takes all rows as they
             come, which is uniform selection.
+          wanted: (N,) False leaves a row out, but for the uniform share; None takes all.
 
         Returns:
-          At most `batch` rows; fewer when the label budget does not reach.
+          At most `batch` rows; fewer, or none, when the label budget does not reach or rows are
+          left out.
 
         Raises:
           ValueError: priorities that are not finite, or not one for each candidate.
@@ -199,6 +206,8 @@ class PrioritisedLoader:
             if self.reads_priorities:
                 first = self._uniform_rows()
                 order[first:] = first + np.argsort(-priorities[first:], kind="stable")
+        if wanted is not None and self.reads_priorities:
+            order = order[np.asarray(wanted)[order] | (order < self._uniform_rows())]
         rows = candidates[order]
         new = ~self._is_bought[rows]
         rows = rows[~new | (np.cumsum(new) <= self.labels_left)][: self._batch]

@@ -1,4 +1,7 @@
-"""The online regime: Algorithm 1 of arXiv 2211.01568, one warm model, a candidate batch a step."""
+"""The online regime: Algorithm 1 of arXiv 2211.01568, one warm model, a candidate batch a step.
+
+With `acquisition.threshold` the candidates are a stream instead (NeurONAL-S, arXiv 2404.12522).
+"""
 
 from typing import TypedDict, cast
 
@@ -7,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from enn_finetune import asking, train
+from enn_finetune.acquisition import neuronal
 from enn_finetune.config import Config
 from enn_finetune.data.oracle import OracleState
 from enn_finetune.loader import LoaderState, PrioritisedLoader
@@ -63,29 +67,23 @@ def run(problem: Problem, config: Config, session: Session) -> tuple[Classifier,
         while not loader.finished:
             session.stop_if_asked(state, regime_state())
             candidates = loader.candidates()
-            scores, scored = None, 0
+            scores, wanted, scored = None, None, 0
             if config.acquisition.rule != "random" and loader.reads_priorities:
-                scores = score(
-                    problem,
-                    config,
-                    train.view(parts, state, averaged=False),
-                    candidates,
-                    key,
-                    loader.step,
-                )
+                now = train.view(parts, state, averaged=False)
+                scores, wanted = score(problem, config, now, candidates, key, loader.step)
                 scored = len(candidates)
-            rows = loader.choose(candidates, scores)
-            batch = batch_of(problem, rows, min(config.train.batch, len(problem.pool)))
-            state, _ = train.train_step(
-                parts.graph,
-                parts.fixed,
-                state,
-                batch,
-                key,
-                config=recipe,
-                total=jnp.float32(config.budget.steps or 0),
-                probe=loader.step <= recipe.probe_steps,
-            )
+            rows = loader.choose(candidates, scores, wanted)
+            if len(rows):  # of a stream, a step may ask about none
+                state, _ = train.train_step(
+                    parts.graph,
+                    parts.fixed,
+                    state,
+                    batch_of(problem, rows, min(config.train.batch, len(problem.pool))),
+                    key,
+                    config=recipe,
+                    total=jnp.float32(config.budget.steps or 0),
+                    probe=loader.step <= recipe.probe_steps,
+                )
             bought = len(problem.oracle.bought)
             session.display.advance(bought, rows=len(rows) + scored)
             spent = loader.labels_left == 0 and loader.step % config.evaluation.every == 0
@@ -107,12 +105,12 @@ def score(
     candidates: np.ndarray,
     key: jax.Array,
     step: int,
-) -> np.ndarray:
-    """Priorities (N,) of the candidate rows under the current weights and fresh indices.
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Priorities (N,) of the candidate rows, and which are wanted at all (None: any).
 
-    They are places, counted from the last one; a rule that chooses rows together gives them to a
-    step's rows, and the others have 0. Rows whose predictions are not finite have nan, which the
-    loader refuses by their numbers.
+    Under the current weights and fresh indices. Priorities are places, counted from the last one;
+    a rule that chooses rows together gives them to a step's rows, and the others have 0. Rows whose
+    predictions are not finite have nan, which the loader refuses by their numbers.
     """
     rows, rule = len(problem.pool), config.acquisition.rule
     size = min(config.train.batch * config.acquisition.candidates, rows)
@@ -124,10 +122,13 @@ def score(
     if asking.sees_bought(rule):  # it would take rows that only fill up for rows bought
         shown, most = count, min(config.train.batch, count)
     kept = jax.tree.map(lambda leaf: leaf[:shown], asked.kept)
-    free = jnp.arange(shown) < count
-    picked = np.asarray(asking.pick(kept, free, key, targets, rule=rule, count=most))[:count]
-    places = np.zeros(count, np.float32)
-    places[picked] = np.arange(len(picked), 0, -1)
+    places, wanted = np.zeros(count, np.float32), None
+    if config.acquisition.threshold is None:
+        free = jnp.arange(shown) < count
+        picked = np.asarray(asking.pick(kept, free, key, targets, rule=rule, count=most))[:count]
+        places[picked] = np.arange(len(picked), 0, -1)
+    else:  # a stream: rows are asked about as they come, or not at all
+        wanted = neuronal.asked_in_stream(kept, config.acquisition.threshold, seen=step * size)
     for leaf in jax.tree.leaves(kept):
         places[~np.isfinite(leaf[:count]).reshape(count, -1).all(axis=1)] = np.nan
-    return places
+    return places, wanted

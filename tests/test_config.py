@@ -22,6 +22,7 @@ COMPANIONS = {
     "train.schedule": {"budget.steps": 9, "regime": "online"},
     "budget.start": {"budget.labels": 500},
     "acquisition.anneal": {"budget.steps": 9},
+    "acquisition.threshold": {"regime": "online", "acquisition.rule": "neuronal"},
     "policy": {"backbone.tune": "full"},
     "proxy.path": {"backbone.tune": "full"},
     "proxy.replay": {"backbone.tune": "full"},
@@ -157,6 +158,12 @@ def test_every_fault_is_reported_at_once():
 def test_unknown_keys_do_not_hide_a_contradiction():
     with pytest.raises(ConfigError, match=r"(?s)lables.*budget.start: 600 is more than"):
         build({"budget.lables": 5, "budget.start": 600})
+
+
+@pytest.mark.parametrize("keys", [{"regime": "online"}, {"acquisition.rule": "neuronal"}])
+def test_a_threshold_without_a_stream_is_refused(keys):
+    with pytest.raises(ConfigError, match=r"acquisition\.threshold: is for a stream, .*, got "):
+        build({"acquisition.threshold": 1.0, **keys})
 
 
 @pytest.mark.parametrize(

@@ -198,6 +198,26 @@ def test_a_priority_that_is_not_finite_is_refused_and_costs_nothing(bad):
     assert (loader.step, len(loader.bought)) == (0, 0)
 
 
+def test_rows_that_are_not_wanted_are_left_out():
+    loader = PrioritisedLoader(12, batch=4, candidates=6)
+    candidates = loader.candidates()
+    wanted = np.array([0, 1, 0, 1, 1, 0], bool)
+    assert (
+        loader.choose(candidates, np.arange(6.0), wanted).tolist() == candidates[[4, 3, 1]].tolist()
+    )
+    assert len(loader.choose(loader.candidates(), None, np.zeros(6, bool))) == 0
+    assert (loader.step, len(loader.bought)) == (2, 3)
+
+
+def test_the_uniform_share_and_the_first_labels_are_taken_wanted_or_not():
+    loader = PrioritisedLoader(12, batch=4, candidates=6, start=4, uniform=0.5)
+    nothing = np.zeros(6, bool)
+    first = loader.candidates()
+    assert loader.choose(first, np.zeros(6), nothing).tolist() == first[:4].tolist()
+    second = loader.candidates()
+    assert loader.choose(second, np.zeros(6), nothing).tolist() == second[:2].tolist()
+
+
 @pytest.mark.parametrize("shape", [(5,), (6, 1), ()])
 def test_one_priority_a_candidate_is_expected(shape):
     loader = PrioritisedLoader(12, batch=3, candidates=6)

@@ -28,6 +28,7 @@ text, and with it the numbering of its algorithms, was not at hand.
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, random
 
 from enn_finetune.acquisition import pointwise
@@ -105,6 +106,12 @@ def thresholds(rows: int, scale: float, *, seen: Array | int = 0) -> Array:
 def query_probabilities(gap: Array, threshold: Array) -> Array:
     """min(1, threshold / w) (n,): inverse-gap weighting of asking, 1 below the threshold."""
     return jnp.minimum(1, threshold / jnp.maximum(gap, LEAST))
+
+
+def asked_in_stream(kept: Gaps, scale: float, *, seen: int) -> np.ndarray:
+    """Flags (N,) of the next rows of a stream that are to be asked about, `seen` coming before."""
+    rows = kept.gap.shape[0]
+    return np.asarray(ask(kept.gap, thresholds(rows, scale, seen=seen), rows))
 
 
 def ask(gap: Array, threshold: Array, budget: Array | int, key: Array | None = None) -> Array:

@@ -122,6 +122,12 @@ def _contradictions(config: Config) -> list[str]:
             "linear head has none; use head.kind = epinet, or margin, entropy, least_confidence"
         )
     faults += _policy_faults(config)
+    asked = config.acquisition
+    if asked.threshold and (config.regime != "online" or asked.rule != "neuronal"):
+        faults.append(
+            "acquisition.threshold: is for a stream, which needs regime = online and "
+            f"acquisition.rule = neuronal, got {config.regime} and {asked.rule}"
+        )
     if config.budget.start > config.budget.labels:
         faults.append(
             f"budget.start: {config.budget.start} is more than budget.labels = "

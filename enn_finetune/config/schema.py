@@ -151,10 +151,12 @@ class AcquisitionConfig:
     """Online: candidates come from the whole training set, where a bought row costs nothing, or
     from what is left of the epoch."""
     uniform: Share = 0.0
-    """Online: share of each batch that is drawn uniformly, whatever the rule says. A rule alone
-    can end below uniform selection; a slice of uniform rows keeps every kind of row coming."""
+    """Online: share of each batch that is drawn uniformly: a rule alone can end below that."""
     anneal: bool = False
     """Online: the uniform share grows linearly to 1 at the last step (budget.steps)."""
+    threshold: Rate = None
+    """Online, rule = neuronal: the candidates are a stream, in which a row is bought where its two
+    likeliest classes differ by less than threshold / sqrt(rows seen) and passed by otherwise."""
 
 
 @dataclass(frozen=True, config=_STRICT)
