@@ -5,7 +5,13 @@ from jax import Array, lax
 
 from enn_finetune.acquisition.label_table import LabelTable, mean_over, nothing_known
 from enn_finetune.acquisition.lazy_greedy import Gains, greedy
-from enn_finetune.acquisition.pool_wide import TargetRows, block_of, information, target_rows
+from enn_finetune.acquisition.pool_wide import (
+    TargetRows,
+    block_of,
+    information,
+    information_of_two,
+    target_rows,
+)
 from enn_finetune.acquisition.predictions import Predictions, read_predictions
 from enn_finetune.acquisition.rows import map_blocks
 from enn_finetune.types import BatchRule, Spread
@@ -14,7 +20,9 @@ CONFIGURATIONS = 2**8
 """Outcomes of a batch's labels in the table: all of 8 rows with two classes, of 5 with three."""
 
 LOOK = 128
-"""Rows looked at together. A pool of no more is looked at whole for each row chosen."""
+"""Rows looked at for each row chosen: those that added most when last looked at. A pool of no more
+is looked at whole. To look on until no last gain is above the best (as `batchbald` does, where that
+is a bound) took 3 to 10 times as long, for the same sum of gains within 2 %."""
 
 
 def predictive_gains(aims: TargetRows) -> Gains:
@@ -25,18 +33,11 @@ def predictive_gains(aims: TargetRows) -> Gains:
     """
     exact = lax.Precision.HIGHEST
     others, indices, kept = aims.probs.shape
-    by_index = jnp.moveaxis(aims.probs, 1, 0).reshape(indices, others * kept)
-
-    def signed(of_kept: Array, place: int) -> Array:
-        # Of two classes one is kept: what the other's probability gains, that one's loses.
-        return jnp.concatenate([-of_kept, of_kept], place) if kept == 1 else of_kept
-
-    def every(of_kept: Array) -> Array:
-        return jnp.concatenate([1 - of_kept, of_kept], -1) if kept == 1 else of_kept
+    by_index = jnp.moveaxis(aims.probs, 0, 2).reshape(indices, kept * others)
 
     def gains(table: LabelTable, probs: Array) -> Array:
         def of_some(weights: Array, shares: Array) -> Array:
-            q = jnp.matmul(weights, by_index, precision=exact).reshape(-1, others, kept)
+            q = jnp.matmul(weights, by_index, precision=exact).reshape(-1, kept, others)
 
             def block(some: Array) -> Array:
                 rows = some.shape[0]
@@ -44,11 +45,14 @@ def predictive_gains(aims: TargetRows) -> Gains:
                 p = jnp.matmul(weights, flat, precision=exact)  # (s, B * kept)
                 off = weights[:, None] * (flat.T[None] - p[..., None])  # (s, B * kept, K)
                 cov = jnp.matmul(off, by_index, precision=exact)
-                cov = jnp.moveaxis(cov.reshape(-1, rows, kept, others, kept), 0, 1)
-                means = jnp.moveaxis(p.reshape(-1, rows, kept), 0, 1)
-                told = information(every(means), every(q)[None], signed(signed(cov, 2), 4))
-                told = jnp.matmul(told, aims.weights, precision=exact)  # (B, s)
-                return jnp.matmul(told, shares, precision=exact)
+                cov = cov.reshape(-1, rows, kept, kept, others)
+                means = p.reshape(-1, rows, kept)
+                if kept == 1:
+                    told = information_of_two(means[..., 0], q, cov[:, :, 0, 0])
+                else:
+                    told = information(means, q[:, None], cov)
+                told = jnp.matmul(told, aims.weights, precision=exact)  # (s, B)
+                return jnp.matmul(shares, told, precision=exact)
 
             classes = max(2, kept)
             entries = weights.shape[0] * max(classes * others * classes, kept * indices)
@@ -83,6 +87,7 @@ def epig_batch_gains(
         gains=gains,
         most=CONFIGURATIONS,
         block=LOOK,
+        looks=1,
         axis=axis,
     )
 
@@ -104,10 +109,9 @@ def pick_for_targets(
     `batchbald`, whose treatment of copies and of exhausted indices is also this rule's. Unlike
     what labels tell about the index, what they tell about one target's label can grow with the
     batch (two labels may mean something only together), so a gain computed earlier is not a bound:
-    in a pool of more than 128 rows the greedy choice is among those looked at, in the order of
-    their last gains, until the best is above all others' last gains.
+    in a pool of more than 128 rows the greedy choice is among the 128 whose last gains are highest.
 
-    Time is N * M * C^2 * K for the first row, then count * (rows looked at) * 256 * M * C^2 * K.
+    Time is N * M * C^2 * K for the first row, then count * 128 * 256 * M * C^2 * K.
     """
     return epig_batch_gains(kept, free, count, key, targets=targets, axis=axis)[0]
 

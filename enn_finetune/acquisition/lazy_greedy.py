@@ -62,6 +62,7 @@ class Search(NamedTuple):
     block: Array  # (B,) int32 the rows to look at next
     bound: Array  # () the highest of their bounds
     best: Array  # () the highest gain computed for this batch
+    looks: Array  # () int32: blocks looked at
 
 
 def greedy(
@@ -74,6 +75,7 @@ def greedy(
     gains: Gains,
     most: int,
     block: int,
+    looks: int | None = None,
     axis: Spread,
 ) -> tuple[Array, Array]:
     """Rows (count,) chosen one by one for what their labels add, and those gains (count,).
@@ -90,6 +92,7 @@ def greedy(
       gains: what rows would add to the batch whose labels the table is of.
       most: configurations that the table holds.
       block: rows looked at together.
+      looks: blocks looked at for each row, at most; None looks until no bound is above the best.
       axis: mesh axis that rows are spread over, or None.
     """
     indices, classes = probs.shape[1], max(2, probs.shape[2])
@@ -115,7 +118,8 @@ def greedy(
 
         new = free & ~copies
         none_new = ~take(new, argmax(new, axis), axis)
-        row, gain, bounds = search(look, bounds, new | (free & none_new), block, axis)
+        allowed = new | (free & none_new)
+        row, gain, bounds = search(look, bounds, allowed, block, axis, looks=looks)
         return State(table, bounds, free, copies, row, gain), (row, gain)
 
     start = State(table, bounds, free, jnp.zeros_like(free), row, gain)
@@ -124,11 +128,18 @@ def greedy(
 
 
 def search(
-    look: Callable[[Array], Array], bounds: Array, free: Array, block: int, axis: Spread
+    look: Callable[[Array], Array],
+    bounds: Array,
+    free: Array,
+    block: int,
+    axis: Spread,
+    *,
+    looks: int | None = None,
 ) -> tuple[Array, Array, Array]:
     """The free row () of the highest gain, that gain (), and the bounds (n,) as known now.
 
-    `look` computes the gains (block,) of rows by their numbers. At least one block is looked at.
+    `look` computes the gains (block,) of rows by their numbers. At least one block is looked at,
+    and `looks` at most.
     """
     width = min(block, everywhere(bounds.shape[0], axis))
 
@@ -140,7 +151,8 @@ def search(
         return jnp.pad(rows, (0, block - width)), best_stale
 
     def unfinished(state: Search) -> Array:
-        return (state.bound > state.best) & (state.bound >= 0)
+        more = (state.bound > state.best) & (state.bound >= 0)
+        return more if looks is None else more & (state.looks < looks)
 
     def look_on(state: Search) -> Search:
         found = look(state.block)
@@ -149,10 +161,10 @@ def search(
         may = take(free, state.block, axis)
         best = jnp.maximum(state.best, jnp.max(jnp.where(may, found, -1)))
         rows, bound = highest(bounds, stale)
-        return Search(bounds, stale, rows, bound, best)
+        return Search(bounds, stale, rows, bound, best, state.looks + 1)
 
     rows, bound = highest(bounds, free)
-    start = Search(bounds, free, rows, bound, jnp.full_like(bound, -1))
+    start = Search(bounds, free, rows, bound, jnp.full_like(bound, -1), jnp.int32(0))
     last = lax.while_loop(unfinished, look_on, start)
     row = argmax(jnp.where(free & ~last.stale, last.bounds, -1), axis)
     return row, last.best, last.bounds
