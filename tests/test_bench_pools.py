@@ -6,7 +6,7 @@ import pytest
 import tiny_bench
 import tiny_runs
 
-from enn_finetune.bench import store
+from enn_finetune.bench import material, store
 from enn_finetune.errors import InputError
 
 
@@ -80,11 +80,34 @@ def test_a_list_of_another_framework_needs_three_keys(world, tmp_path):
         ({"task": "letters", "seed": 0, "rows": [0.5] * 20}, "rows: give whole numbers"),
         ({"task": "letters", "seed": 0}, "rows: found None"),
         ({"task": "words", "seed": 0, "rows": [*range(20)]}, "which is none of: letters"),
+        (
+            {"task": "letters", "seed": 0, "rows": [*range(9990, 9999), *range(9)]},
+            "row 9990 is not",
+        ),
+        ({"task": "letters", "seed": 0, "rows": [3] * 16}, "row 3 is not .* too often"),
     ],
 )
-def test_lists_that_cannot_be_replayed(world, tmp_path, line, message):
+def test_lists_that_cannot_be_replayed(world, tmp_path, monkeypatch, line, message):
+    """Before any feature is computed."""
+    monkeypatch.setattr(material, "encode_splits", tiny_bench.crash)
     config = tiny_bench.write_config(tmp_path, world)
     (tmp_path / "list.jsonl").write_text(json.dumps(line) + "\n")
     with pytest.raises(InputError, match=message):
         tiny_bench.run(config, tmp_path / "out", f"replay={tmp_path}/list.jsonl")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_list_that_was_edited_between_sittings_is_refused(world, tmp_path):
+    config = tiny_bench.write_config(tmp_path, world)
+    path, out = tmp_path / "theirs.jsonl", tmp_path / "out"
+    keys = ("bench.arms=linear/random", f"replay={path}")
+    rows = list(range(16))
+    path.write_text(json.dumps({"task": "letters", "seed": 1, "rows": [*rows, 17]}) + "\n")
+    tiny_bench.run(config, out, *keys)
+    before = (out / store.RECORDS).read_bytes()
+    path.write_text(json.dumps({"task": "letters", "seed": 1, "rows": rows[::-1]}) + "\n")
+    with pytest.raises(InputError, match=r"theirs\.jsonl, line 1: .*another list of this name"):
+        tiny_bench.run(config, out, *keys, resume=True)
+    path.write_text(json.dumps({"task": "letters", "seed": 1, "rows": rows}) + "\n")
+    assert tiny_bench.run(config, out, *keys, resume=True).done == 0
+    assert (out / store.RECORDS).read_bytes() == before

@@ -8,6 +8,7 @@ import report_made as made
 
 from enn_finetune.errors import InputError
 from enn_finetune.report.figures import figures_of, summary_json
+from enn_finetune.report.pairing import unpaired
 from enn_finetune.report.studies import StudyKey, names, read_folders
 
 ARMS = {name: made.SPEEDS[name] for name in ("linear/random", "epinet/random", "epinet/bald")}
@@ -78,6 +79,27 @@ def test_another_budget_is_another_study(records: list[made.Line], tmp_path: Pat
         assert len(study.records) == len(rows)
         assert len(study.bought) == 4 * len(ARMS)
         assert len(study.sources) == 1
+
+
+def test_an_arm_that_begins_with_other_rows_is_named(
+    records: list[made.Line], tmp_path: Path
+) -> None:
+    rows = [row for row in records if row["task"] == "cola"]
+    budget: dict[str, object] = {"labels": 220, "start": 3}
+    lists = made.bought(rows)
+    for line in lists:  # the same first rows in any order, then what the arm chose
+        line["rows"] = [[5, 6, 7], [7, 5, 6], [6, 7, 5]][len(line["rule"]) % 3] + [
+            len(line["rule"])
+        ]
+    source = [made.source(rows, budget=budget)]
+    fair = read_folders([made.write(tmp_path / "fair", rows, sources=source, purchases=lists)])
+    assert unpaired(fair["cola"]) == []
+    lists[2]["rows"] = [5, 6, 8, 1]
+    other = read_folders([made.write(tmp_path / "other", rows, sources=source, purchases=lists)])
+    arm = f"{lists[2]['head']}/{lists[2]['rule']}"
+    assert unpaired(other["cola"]) == [arm]
+    (figures,) = figures_of(other, resamples=20)
+    assert any(arm in note and "not paired" in note for note in figures.main["notes"])
 
 
 def test_a_budget_that_grows_and_one_of_steps(tmp_path: Path) -> None:

@@ -48,10 +48,8 @@ def frozen(
     """
     course = Course(arm.rule, (arm.head,))
     if course.replayed:
-        given = lists.seeds(study.place, arm)
-        course = course._replace(
-            rows={seed: replay.pool_rows(problem, given[seed]) for seed in seeds}
-        )
+        given, ids = lists.seeds(study.place, arm), replay.origin_of(problem).rows
+        course = course._replace(rows={seed: replay.pool_rows(ids, given[seed]) for seed in seeds})
     found = run_course(course, problem, study.config, seeds, progress, ground=ground)
     bought = [
         replay.bought_line(study, arm, seed, problem, oracle.bought, found.rounds)

@@ -42,6 +42,14 @@ class Place(NamedTuple):
         return f"{self.task}{pool} · {self.backbone} · {regime}"
 
 
+class Cell(NamedTuple):
+    """One seed of one arm of one study."""
+
+    place: Place
+    arm: Arm
+    seed: int
+
+
 class Study(NamedTuple):
     """One task, encoder and regime, and what is compared there."""
 

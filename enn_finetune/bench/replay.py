@@ -25,23 +25,22 @@ from typing import NamedTuple, cast
 
 import numpy as np
 
-from enn_finetune.bench.plan import REPLAY, Arm, Place, Plan, Study
+from enn_finetune.bench.plan import REPLAY, Arm, Cell, Place, Plan, Study
 from enn_finetune.errors import InputError
 from enn_finetune.models.solvers import SOLVERS
-from enn_finetune.problem import Problem
+from enn_finetune.problem import Origin, Problem
 
 FIRST = 8  # examples of what a rule chose
 
 BoughtLine = dict[str, object]
+Rows = Sequence[int]
 
 
 def bought_line(
     study: Study, arm: Arm, seed: int, problem: Problem, bought: np.ndarray, rounds: Sequence[int]
 ) -> BoughtLine:
     """The line of one arm and seed that bought the pool rows (n,), in this order."""
-    origin = problem.origin
-    if origin is None:
-        raise ValueError("a benchmark's pool knows where its rows come from")
+    origin = origin_of(problem)
     oracle, start = problem.oracle.fresh(), study.config.budget.start
     labels = oracle.buy(bought)
     names = problem.task.classes
@@ -62,10 +61,15 @@ def bought_line(
     }
 
 
+def origin_of(problem: Problem) -> Origin:
+    """Where the rows of a benchmark's pool come from."""
+    if problem.origin is None:
+        raise ValueError("a benchmark's pool knows where its rows come from")
+    return problem.origin
+
+
 def _text(problem: Problem, row: int) -> str:
-    origin = problem.origin
-    if origin is None:
-        return ""
+    origin = origin_of(problem)
     number, split = origin.rows[row], origin.training
     return split.text[number] + (f" [SEP] {split.pair[number]}" if split.pair is not None else "")
 
@@ -77,7 +81,7 @@ class List(NamedTuple):
     place: Mapping[str, str]  # the columns that say which studies it is for
     arm: Arm
     seed: int
-    rows: Sequence[int]
+    rows: Rows
 
 
 class Lists(NamedTuple):
@@ -135,16 +139,14 @@ def with_replays(study: Study, lists: Lists) -> Study:
     return study._replace(arms=(*study.arms, *lists.arms(study.place)))
 
 
-def pool_rows(problem: Problem, line: List) -> list[int]:
-    """The pool rows of the training rows of a list.
+def pool_rows(ids: np.ndarray, line: List) -> list[int]:
+    """The pool rows of the training rows of a list; `ids` (N,) are the training rows of a pool.
 
     Raises:
       InputError: a row that is not in the pool, or more often than its copies are.
     """
-    if problem.origin is None:
-        raise ValueError("a benchmark's pool knows where its rows come from")
     places: dict[int, deque[int]] = defaultdict(deque)
-    for place, row in enumerate(problem.origin.rows.tolist()):
+    for place, row in enumerate(ids.tolist()):
         places[row].append(place)
     found = []
     for row in line.rows:
@@ -155,6 +157,39 @@ def pool_rows(problem: Problem, line: List) -> list[int]:
             )
         found.append(places[row].popleft())
     return found
+
+
+def faults(study: Study, lists: Lists, ids: np.ndarray, kept: Mapping[Cell, Rows]) -> Iterator[str]:
+    """What stands against buying a study's lists, each with its file and line.
+
+    Args:
+      study: the study.
+      lists: all lists.
+      ids: (N,) the training rows of its pool.
+      kept: what the folder of the benchmark has bought already, by lists of the same name.
+    """
+    budget = study.config.budget.labels
+    for arm in lists.arms(study.place) if study.place.tune == "frozen" else ():
+        for line in lists.seeds(study.place, arm).values():
+            if line.seed not in study.seeds:
+                continue
+            if len(line.rows) < budget:
+                yield (
+                    f"{line.where}: has {len(line.rows)} rows, {study.place} buys {budget}; set "
+                    f"budget.labels to {len(line.rows)} or fewer"
+                )
+                continue
+            try:
+                pool_rows(ids, line._replace(rows=line.rows[:budget]))
+            except InputError as error:
+                yield str(error)
+            before = kept.get(Cell(study.place, arm, line.seed))
+            if before is not None and list(before) != list(line.rows[:budget]):
+                yield (
+                    f"{line.where}: the folder holds results of another list of this name "
+                    f"({arm}, seed {line.seed}); call one of the files otherwise, or give "
+                    "another --out"
+                )
 
 
 def _read(path: Path, own: str) -> Iterator[List]:

@@ -2,14 +2,14 @@
 
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from enn_finetune.bench import cells, replay
 from enn_finetune.bench.jobs import OneGround, Outcome, in_turn, progress_of
 from enn_finetune.bench.material import Library, check_all
-from enn_finetune.bench.plan import REPLAY, Arm, Plan, Study, plan
+from enn_finetune.bench.plan import REPLAY, Arm, Cell, Plan, Study, plan
 from enn_finetune.bench.store import Store, check, open_store
 from enn_finetune.config import BenchFile, PlainDict
 from enn_finetune.errors import InputError
@@ -64,24 +64,28 @@ def run(
     with CellDisplay(quiet=quiet) as display:
         library = Library(display)
         ready = check_all(wanted, library, display.say)
-        faults = [fault for study in ready for fault in _short_lists(study, lists)]
-        if faults:
-            raise InputError("bench.replay:\n  " + "\n  ".join(faults))
+        if lists.lines:
+            _check_lists(ready, lists, library, Store(out).bought())
         with open_store(out, wanted, resume=resume) as store:
             jobs = list(_jobs(ready, store, lists))
             with stoppable(out, command):
                 return _Runner(wanted, store, library, lists, display, command).run(jobs)
 
 
-def _short_lists(study: Study, lists: replay.Lists) -> Iterator[str]:
-    budget = study.config.budget.labels
-    for arm in lists.arms(study.place) if study.place.tune == "frozen" else ():
-        for line in lists.seeds(study.place, arm).values():
-            if line.seed in study.seeds and len(line.rows) < budget:
-                yield (
-                    f"{line.where}: has {len(line.rows)} rows, {study.place} buys {budget}; set "
-                    f"budget.labels to {len(line.rows)} or fewer"
-                )
+def _check_lists(
+    studies: tuple[Study, ...],
+    lists: replay.Lists,
+    library: Library,
+    kept: Mapping[Cell, replay.Rows],
+) -> None:
+    """Refuse lists that cannot be bought, before any work starts; all faults at once."""
+    faults = [
+        fault
+        for study in studies
+        for fault in replay.faults(study, lists, library.material(study).selection.pool, kept)
+    ]
+    if faults:
+        raise InputError("bench.replay:\n  " + "\n  ".join(faults))
 
 
 def _jobs(studies: tuple[Study, ...], store: Store, lists: replay.Lists) -> Iterator[Job]:

@@ -14,10 +14,10 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import cast
 
 from enn_finetune import files, records
-from enn_finetune.bench.plan import Arm, Place, Plan, Study
+from enn_finetune.bench.plan import Arm, Cell, Place, Plan, Study
 from enn_finetune.config import ConfigError, PlainDict, differences
 from enn_finetune.errors import InputError
 from enn_finetune.records import Record
@@ -25,14 +25,6 @@ from enn_finetune.records import Record
 RECORDS, BOUGHT, DONE, STUDIES = "records.jsonl", "bought.jsonl", "done.jsonl", "studies.json"
 LOCK = "bench.lock"
 Line = Mapping[str, object]
-
-
-class Cell(NamedTuple):
-    """One seed of one arm of one study."""
-
-    place: Place
-    arm: Arm
-    seed: int
 
 
 class Store:
@@ -45,6 +37,12 @@ class Store:
         if (folder / STUDIES).exists():
             self.studies = {_place(entry): entry for entry in _entries(folder / STUDIES)}
             self.done = {cell for line in _lines(folder / DONE) for cell in _cells(line)}
+
+    def bought(self) -> dict[Cell, list[int]]:
+        """The training rows that each complete cell bought."""
+        lines = _lines(self.folder / BOUGHT) if self.done else []
+        cells = {_cells(line)[0]: cast(list[int], line["rows"]) for line in lines}
+        return {cell: rows for cell, rows in cells.items() if cell in self.done}
 
     def missing(self, study: Study, arm: Arm) -> list[int]:
         """The seeds of an arm that have no complete results."""

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from enn_finetune.errors import InputError
 from enn_finetune.records import version
+from enn_finetune.report import pairing
 from enn_finetune.report.studies import Study
 from enn_finetune.savings import (
     RESAMPLES,
@@ -110,7 +111,7 @@ def _summarise(
         split=split,
         resamples=resamples,
     )
-    summary["notes"] = notes + summary["notes"]
+    summary["notes"] = notes + pairing.note(study) + summary["notes"]
     return summary
 
 
