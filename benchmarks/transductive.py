@@ -12,7 +12,7 @@ What is written to --out is what a user would have: pool.jsonl, targets.jsonl, t
 bench.toml, a benchmark that `enn-finetune bench` runs too. Every arm buys with ten seeds on frozen
 MiniLM features, 20 labels a round, with K = 100 indices. `epig`, `itl`, `vtl`, `ctl`, their
 `_features` forms and `eer_brier` read the targets; the others do not. (`epig_batch`, which does, is
-left out: two rounds with two seeds took 200 s on a busy machine, and this makes 19 with ten.)
+left out: it was too slow for 19 rounds with ten seeds when the figures were made.)
 `replay:kitchen` buys at random within the domain, which nobody needs a rule for if a column names
 it: the arm to beat where that is known.
 
