@@ -16,10 +16,12 @@ their ratio to random's (95 % paired bootstrap), wall time, what a run costs tha
 at each price, who is the cheapest, and `auto` against the best of the others at its price.
 
 The last line is one JSON object. `asvp_label_share`: the share of the labels saved by standard
-(against random, at the target) that asvp saves too; null where either does not reach the target or
-standard saves none. `asvp_compute_share`: operations that asvp is charged over standard's, at the
-full budget. Both are means over the studies that have them. A run that was cut off goes on with the
-same --out. --quick: one task, the 3-layer encoder, few rows, labels and seeds; some minutes.
+(against random, at the target) that asvp saves too. Where asvp does not reach the target it counts
+as what it can have saved at most (`asvp_label_share_bounds`: in how many studies); null where
+standard saves none, and of such studies there is no mean. `asvp_compute_share`: operations that
+asvp is charged over standard's, at the full budget. Both are means over the studies that have them.
+A run that was cut off goes on with the same --out. --quick: one task, the 3-layer encoder, few
+rows, labels and seeds; some minutes.
 """
 
 import argparse
@@ -33,7 +35,6 @@ from typing import Any
 import numpy as np
 from policies_cells import (
     LARGE,
-    PRICES,
     QUICK,
     RANDOM,
     SMALL,
@@ -44,18 +45,18 @@ from policies_cells import (
     config_of,
     write_material,
 )
+from policies_shares import FIXED, auto_over_best, charged, in_the_end, label_share
 from provenance import provenance
 
 from enn_finetune import savings
 from enn_finetune.files import atomic_write
 from enn_finetune.progress import Display
 from enn_finetune.records import Record
+from enn_finetune.report.bill import Tariff, bill
 from enn_finetune.report.curves import MissingMatplotlibError
-from enn_finetune.report.money import CostCurve, cheapest, cost_at, draw_money
+from enn_finetune.report.money import PRICES, CostCurve, cheapest, draw_money
 
 TASKS = ("sst2", "cola", "rte")
-CHARGED = ("encoding", "scoring", "training")
-FIXED = ("standard", "svpp", "asvp")
 MODES = (("proxy.modes", "lora"),)
 
 
@@ -70,78 +71,47 @@ def arms_of(*, quick: bool, large: bool) -> list[Arm]:
     return found
 
 
-def hours(record: Record, speed: float) -> float:
-    """Hours of computing of a run that ends with this record."""
-    return sum(record[part]["flops"] for part in CHARGED) / speed / 3600  # type: ignore[literal-required]
-
-
-def curve_of(records: Sequence[Record], metric: str, speed: float) -> CostCurve:
-    """Mean curve over seeds; all seeds are evaluated at the same labels."""
-    by_labels: dict[int, list[Record]] = {}
-    for record in records:
-        by_labels.setdefault(record["labels_bought"], []).append(record)
-    points = sorted(by_labels.items(), key=lambda point: point[0])
-    return CostCurve(
-        np.array([labels for labels, _ in points], float),
-        np.array([np.mean([hours(record, speed) for record in of]) for _, of in points]),
-        np.array([np.mean([record["metrics"][metric] for record in of]) for _, of in points]),
-    )
-
-
-def charged(records: Sequence[Record], unit: str) -> float:
-    """What a seed is charged at its full budget, mean over seeds."""
-    last = max(record["labels_bought"] for record in records)
-    ends = [record for record in records if record["labels_bought"] == last]
-    return float(np.mean([sum(r[part][unit] for part in CHARGED) for r in ends]))  # type: ignore[literal-required]
-
-
 def study(records: Mapping[str, list[Record]], metric: str, speed: float) -> dict[str, Any]:
     """The figures of one task and encoder."""
     every = [record for found in records.values() for record in found]
     summary = savings.summarise(every, metric, RANDOM, split="test")
-    curves = {name: curve_of(found, metric, speed) for name, found in records.items()}
+    costs = bill(every, summary, Tariff(PRICES, speed))
+    if costs is None:
+        raise ValueError("expected records that account for their costs, found none")
     arms: dict[str, Any] = {}
     last = max(record["labels_bought"] for record in every)
     for name, found in records.items():
-        arm, labels = summary["arms"][name], summary["arms"][name]["labels_to_target"]
+        arm = summary["arms"][name]
         arms[name] = {
             "score": arm["score_mean"],
-            "labels_to_target": labels,
+            "labels_to_target": arm["labels_to_target"],
             "sample_saving_ratio": arm["system_ratio"],
             "flops": charged(found, "flops"),
             "charged_seconds": charged(found, "seconds"),
             "refreshed": [r["refreshed"] for r in found if r["labels_bought"] == last],
-            "money_to_target": {p.name: cost_at(curves[name], labels, p) for p in PRICES},
+            "money_to_target": {one["name"]: one["to_target"][name] for one in costs["prices"]},
+            "money_in_the_end": {p.name: in_the_end(costs["arms"][name], p) for p in PRICES},
         }
+    share = label_share(every, metric, "asvp", "standard")
     return {
         "metric": metric,
         "target": summary["target"],
         "random_labels": summary["baseline_labels"],
         "seeds": summary["seeds"],
         "arms": arms,
-        "asvp_label_share": label_share(summary, "asvp", "standard"),
+        "asvp_label_share": share.value,
+        "asvp_label_share_ci95": share.ci95,
+        "asvp_label_share_is_a_bound": share.bound,
         "asvp_compute_share": arms["asvp"]["flops"] / arms["standard"]["flops"],
-        "auto_over_best_fixed": {p.name: auto_over_best(arms, p.name) for p in PRICES},
+        "auto_over_best_fixed": {p.name: auto_over_best(arms, p.name)[0] for p in PRICES},
+        "auto_is_a_bound": [p.name for p in PRICES if auto_over_best(arms, p.name)[1]],
+        "cheapest_ranges": costs["ranges"],
         "notes": summary["notes"],
-        "curves": {name: [list(map(float, part)) for part in c] for name, c in curves.items()},
+        "curves": {
+            name: [arm["labels"], arm["hours"], arm["scores"]]
+            for name, arm in costs["arms"].items()
+        },
     }
-
-
-def label_share(summary: savings.Summary, arm: str, reference: str) -> float | None:
-    """Labels that an arm saves over random, over those that the reference saves."""
-    need = summary["baseline_labels"]
-    took = [summary["arms"][name]["labels_to_target"] for name in (arm, reference)]
-    if None in took or need is None or need <= took[1]:
-        return None
-    return float((need - took[0]) / (need - took[1]))
-
-
-def auto_over_best(arms: Mapping[str, Any], price: str) -> float | None:
-    """What auto costs to the target at its own price, over the best fixed policy's; 1.1 may be."""
-    mine = arms.get(f"auto ({price})", {}).get("money_to_target", {}).get(price)
-    fixed = [arms[name]["money_to_target"][price] for name in FIXED]
-    reached = [cost for cost in fixed if cost is not None]
-    return mine / min(reached) if mine is not None and reached and min(reached) > 0 else None
 
 
 def show(name: str, found: Mapping[str, Any]) -> None:
@@ -167,12 +137,23 @@ def show(name: str, found: Mapping[str, Any]) -> None:
         }
         print(cheapest(costs, price))
         over = found["auto_over_best_fixed"][price.name]
-        if over is None and f"auto ({price.name})" in costs:
-            missed = costs[f"auto ({price.name})"] is None
-            print(f"  auto {'DID NOT REACH' if missed else 'alone reached'} the target")
-        if over is not None:
+        if over is None and costs.get(f"auto ({price.name})") is not None:
+            print("  auto alone reached the target")
+        elif over is not None and price.name in found["auto_is_a_bound"]:
+            print(f"  auto DID NOT REACH the target: {over:.3f} times the best fixed, or more")
+        elif over is not None:
             verdict = "within the 10 % allowed" if over <= 1.1 else "A LOSS: more than 10 % dearer"
             print(f"  auto costs {over:.3f} times the best fixed policy: {verdict}")
+    share, ends = found["asvp_label_share"], found["asvp_label_share_ci95"]
+    if share is None:
+        print("standard saves no label here: of what asvp saves there is no share")
+    else:
+        most = (
+            " at most: it did not reach the target" if found["asvp_label_share_is_a_bound"] else ""
+        )
+        words = [("open" if end is None else f"{end:.2f}") for end in ends or []]
+        spread = f" (95 % {' to '.join(words)})" if words else ""
+        print(f"asvp saves {share:.2f} of the labels that standard saves{spread}{most}")
 
 
 def options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -241,6 +222,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     line: dict[str, Any] = {
         share: mean([found[share] for found in studies.values()]) for share in shares
     }
+    line["asvp_label_share_bounds"] = sum(
+        found["asvp_label_share_is_a_bound"] and found["asvp_label_share"] is not None
+        for found in studies.values()
+    )
     line |= {
         "studies": {
             name: {key: value for key, value in found.items() if key != "curves"}

@@ -23,14 +23,6 @@ SMALL, LARGE = "paraphrase-MiniLM-L3-v2", "gte-small"
 RANDOM = "random"
 DONE = "bought.json"
 
-PRICES = (
-    Price("experts", 1.0, 1.0),
-    Price("crowd", 0.01, 1.0),
-    Price("machine labels", 0.0001, 10.0),
-)
-"""Labels that people with knowledge give, that anybody gives, and that a model gives while the
-machine to train on is dear."""
-
 
 class Size(NamedTuple):
     """How much is run."""

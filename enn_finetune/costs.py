@@ -9,10 +9,12 @@ than a hundredth of one pass of an encoder over a pool. Compiling is in the seco
 run of a process), never in the operations.
 """
 
+import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
 import jax
@@ -20,11 +22,13 @@ from jax.extend import core
 
 from enn_finetune.compiling import watched
 from enn_finetune.config.policy import PriceConfig
+from enn_finetune.errors import InputError
 
 Part = Literal["encoding", "scoring", "training", "evaluation"]
 PARTS: tuple[Part, ...] = ("encoding", "scoring", "training", "evaluation")
 CHARGED: tuple[Part, ...] = ("encoding", "scoring", "training")
-"""What a policy takes; fits and predictions made to draw its curve are `evaluation`."""
+"""What a policy takes; fits and predictions made to draw its curve are `evaluation`. Which rows are
+scored together there is found once, by the pretrained encoder, and booked nowhere."""
 
 CONVERGENCE = 10
 HOUR = 3600.0
@@ -39,6 +43,22 @@ class Work(NamedTuple):
     def plus(self, other: "Work") -> "Work":
         """Both together."""
         return Work(self.flops + other.flops, self.seconds + other.seconds)
+
+    def columns(self) -> dict[str, float]:
+        """As a record has it."""
+        return {"flops": float(round(self.flops)), "seconds": round(self.seconds, 3)}
+
+
+def read_work(path: Path) -> Work:
+    """What a file says that something took, as the JSON of a `Work`.
+
+    Raises:
+      InputError: there is no such file, or something else in it.
+    """
+    try:
+        return Work(*(float(number) for number in json.loads(path.read_text(encoding="utf-8"))))
+    except (OSError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: found no account of what these features took") from error
 
 
 def money(labels: float, hours: float, prices: PriceConfig) -> float:
@@ -109,10 +129,10 @@ class Ledger:
         ended.append(Work(self._counter.flops - before, time.monotonic() - began))
 
     @contextmanager
-    def charging(self, part: Part) -> Iterator[None]:
-        """Within: work is counted and booked."""
+    def charging(self, part: Part) -> Iterator[Callable[[], Work]]:
+        """Within: work is counted and booked; what the name stands for is as in `measured`."""
         with self.measured() as work:
-            yield
+            yield work
         self.add(part, work())
 
     @property

@@ -43,11 +43,12 @@ class Evaluator:
         task = self.problem.task
         mean, every = predict(parts, split.rows, np.arange(len(split.rows)), self._config)
         alone = metrics.evaluate(mean, split.targets, task.metrics, task.values, thresholds)
-        joint = _joint(every, split.targets, self._groups[split.name])
+        joint = _joint(every, split.targets, self.groups[split.name])
         return alone | {name: float(loss) for name, loss in joint.items()}
 
     @functools.cached_property
-    def _groups(self) -> dict[str, Groups]:
+    def groups(self) -> dict[str, Groups]:
+        """Rows that are predicted together, by split; made once, with the pretrained encoder."""
         return {
             split.name: joint_groups(self._features(split.rows))
             for split in self.problem.evaluations

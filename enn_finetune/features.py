@@ -10,6 +10,7 @@ of the pairs, first and second ones alike, and |u - v| is taken of what was enco
 
     CACHE/KEY/about.json                what KEY is the digest of: everything the numbers depend on
     CACHE/KEY/FINGERPRINT.features      a shard: a .npy array (rows, V * D), then a SHA-256 digest
+    CACHE/KEY/FINGERPRINT.work          what computing it took, for those who account for it
 
 Shards are float32, as computed: half the disk for half precision would make a run with a cache
 another run than one without. They are written atomically, mapped and verified on reading, and may
@@ -33,7 +34,7 @@ import tokenizers
 import transformers
 from flax import nnx
 
-from enn_finetune import files
+from enn_finetune import costs, files
 from enn_finetune.data.inputs import one_by_one
 from enn_finetune.data.tokens import PackShapes, batches, tokenise
 from enn_finetune.errors import InputError
@@ -45,7 +46,7 @@ from enn_finetune.records import version
 FORMAT = 1  # raise it when the encoder's numbers change for the same weights and tokens
 SHARD = 4096  # rows
 ABOUT = "about.json"
-SUFFIX = ".features"
+SUFFIX, WORK = ".features", ".work"
 
 TextRow = tuple[str, str | None]
 
@@ -79,6 +80,7 @@ class TextFeatures:
         *,
         cache: Path | None,
         display: Display,
+        counted: bool = False,
     ) -> None:
         """Take an encoder as it is now; one that is trained further needs a new object.
 
@@ -88,11 +90,13 @@ class TextFeatures:
           max_tokens: longer texts are cut.
           cache: where features are kept (see `cache_folder`); None keeps none.
           display: progress, what was found, and what was damaged.
+          counted: `work` says what features take, those read included: as when they were computed.
 
         Raises:
           InputError: the folder has no tokenizer that can be read.
         """
         self._encoder, self._max_tokens, self._display = encoder, max_tokens, display
+        self._counted, self._ledger, self.work = counted, costs.Ledger(), costs.Work()
         self._tokenizer = load_tokenizer(folder)
         self._place: Path | None = None
         if cache is not None:
@@ -169,8 +173,10 @@ class TextFeatures:
                         continue
                     block = self._read(shard)
                     if block is None:
-                        block = self._encode(shard.rows, done)
-                        self._keep(shard, block)
+                        with self._ledger.measured() as taken:
+                            block = self._encode(shard.rows, done)
+                        self.work = self.work.plus(taken())
+                        self._keep(shard, block, taken())
                 fill(shard, block)
                 done += len(shard.rows)
                 self._display.reach(done)
@@ -197,18 +203,22 @@ class TextFeatures:
             return None
         shape = (len(shard.rows), self._encoder.width)
         try:
-            return files.map_checked(path, self._identity(shard), shape, "float32")
+            block = files.map_checked(path, self._identity(shard), shape, "float32")
+            if self._counted:
+                self.work = self.work.plus(costs.read_work(path.with_suffix(WORK)))
+            return block
         except (InputError, OSError, ValueError) as error:
             self._display.say(f"{error}; these {shape[0]:,} rows are encoded again")
             with suppress(OSError):
                 path.unlink()
             return None
 
-    def _keep(self, shard: Shard, block: np.ndarray) -> None:
+    def _keep(self, shard: Shard, block: np.ndarray, work: costs.Work) -> None:
         path = self._path(shard)
         if path is None:
             return
         try:
+            files.atomic_write(path.with_suffix(WORK), json.dumps(work) + "\n")
             files.save_checked(path, block, self._identity(shard))
         except (InputError, OSError) as error:
             self._without(error)

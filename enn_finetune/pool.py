@@ -5,6 +5,7 @@ predictions for every row that is left. The fit is a closed form where the head 
 gradient steps otherwise; nothing of an earlier round's fit is carried over.
 """
 
+from contextlib import nullcontext
 from typing import TypedDict, cast
 
 import jax
@@ -15,6 +16,7 @@ from enn_finetune import asking, train
 from enn_finetune.acquisition.candidates import candidate_count
 from enn_finetune.acquisition.history import History, begin, reduce, update
 from enn_finetune.config import Config
+from enn_finetune.costs import Part, Work
 from enn_finetune.data.oracle import OracleState
 from enn_finetune.fitting import fitter
 from enn_finetune.models.classifier import Classifier
@@ -46,17 +48,24 @@ def run(problem: Problem, config: Config, session: Session) -> tuple[Classifier,
     elif not len(oracle.bought):  # else they were chosen for this run
         oracle.buy(first_rows(len(problem.pool), config))
     fit = fitter(problem, config)
+    # Rows bought at random need no fit but the one that a run ends with.
+    part: Part = "evaluation" if config.acquisition.rule == "random" else "training"
     session.display.begin("buying labels", config.budget.labels)
     with session.interruptible():
         while True:
             session.stop_if_asked(history, PoolState(oracle=oracle.state(), round=number))
             session.display.advance(len(oracle.bought))
-            parts = fit(number)
+            # A finished run that is resumed has paid for its last fit.
+            paid = session.evaluated(number, len(oracle.bought))
+            with nullcontext(Work) if paid else session.charging(part) as taken:
+                parts = jax.block_until_ready(fit(number))
             if number == 0 or session.due(len(oracle.bought)) or oracle.remaining == 0:
-                session.evaluate(problem, parts, number, len(oracle.bought))
+                last = taken() if part == "evaluation" else None
+                session.evaluate(problem, parts, number, len(oracle.bought), last)
             if oracle.remaining == 0:
                 break
-            rows, history = choose(problem, config, parts, number, session, history)
+            with session.charging("scoring"):
+                rows, history = choose(problem, config, parts, number, session, history)
             oracle.buy(rows)
             number += 1
             session.save(history, PoolState(oracle=oracle.state(), round=number))

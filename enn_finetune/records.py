@@ -18,10 +18,11 @@ class Record(TypedDict):
     split: str
     metrics: dict[str, float]
     seconds: float
-    scoring: NotRequired[dict[str, float]]  # seconds, flops: so far, for one seed
+    # What a run takes that ends here, in seconds and flops, for one seed:
+    scoring: NotRequired[dict[str, float]]
     training: NotRequired[dict[str, float]]
-    encoding: NotRequired[dict[str, float]]
-    evaluation: NotRequired[dict[str, float]]  # not charged: see policies
+    encoding: NotRequired[dict[str, float]]  # of the pool, where rows are chosen by features
+    evaluation: NotRequired[dict[str, float]]  # so far, for the curve alone: charged to nobody
     policy: NotRequired[str]
     refreshed: NotRequired[list[int]]  # labels at which the features were computed anew
     task: NotRequired[str]

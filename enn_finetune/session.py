@@ -1,16 +1,17 @@
-"""The bookkeeping of one run: evaluations and their records, interrupts, checkpoints."""
+"""The bookkeeping of one run: evaluations and their records, costs, interrupts, checkpoints."""
 
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
-from typing import TypedDict, TypeVar, cast
+from typing import NotRequired, TypedDict, TypeVar, cast
 
 from enn_finetune import checkpoint, train
 from enn_finetune.config import Config
+from enn_finetune.costs import PARTS, Ledger, Part, Work
 from enn_finetune.errors import InputError
 from enn_finetune.evaluating import Evaluator
 from enn_finetune.problem import Problem
@@ -34,10 +35,15 @@ class SessionState(TypedDict):
     records: int
     seconds: float
     evaluated: tuple[int, int]  # step and labels of the last evaluation
+    ledger: NotRequired[dict[str, list[float]]]  # of a run that accounts what it takes
 
 
 class Session:
-    """One run in one folder: what is shared by the online and the pool regime."""
+    """One run in one folder: what is shared by the online and the pool regime.
+
+    Pool runs whose encoder is trained keep account, in one ledger whatever their policy, of what
+    encoding, scoring, training and evaluation take; each record has it as it then stands.
+    """
 
     def __init__(
         self,
@@ -58,6 +64,8 @@ class Session:
         self._began, self._seconds = time.monotonic() if began is None else began, 0.0
         self._evaluated = (-1, 0)
         self._evaluator: Evaluator | None = None
+        self.ledger = Ledger()
+        self._accounts = config.regime == "pool" and config.backbone.tune != "frozen"
 
     @property
     def records(self) -> RecordFile:
@@ -91,6 +99,8 @@ class Session:
         self._records = RecordFile(self._folder / RECORDS, keep=mine["records"])
         self._seconds = mine["seconds"]
         self._evaluated = (mine["evaluated"][0], mine["evaluated"][1])
+        self._accounts &= "ledger" in mine  # of a run that began without, half a bill is none
+        self.ledger = Ledger(mine.get("ledger"))
         return tree, saved["regime"]
 
     def save(self, tree: object, regime: object) -> None:
@@ -101,6 +111,8 @@ class Session:
             seconds=self.seconds,
             evaluated=self._evaluated,
         )
+        if self._accounts:
+            mine["ledger"] = self.ledger.state()
         checkpoint.save(self._folder / CHECKPOINT, tree, {"session": mine, "regime": regime})
 
     def due(self, labels: int) -> bool:
@@ -108,12 +120,41 @@ class Session:
         every = self.config.evaluation.every
         return labels // every > self._evaluated[1] // every
 
-    def evaluate(self, problem: Problem, parts: train.Parts, step: int, labels: int) -> None:
-        """Score every evaluation split and record it; nothing where that was just done."""
+    def charging(self, part: Part) -> AbstractContextManager[Callable[[], Work]]:
+        """Within: work is counted and booked, where this run keeps account.
+
+        What the name stands for says how much it was, afterwards.
+        """
+        return self.ledger.charging(part) if self._accounts else nullcontext(Work)
+
+    def evaluate(
+        self,
+        problem: Problem,
+        parts: train.Parts,
+        step: int,
+        labels: int,
+        last: Work | None = None,
+    ) -> None:
+        """Score every evaluation split and record it; nothing where that was just done.
+
+        `last`: see `note`.
+        """
         if not self.evaluated(step, labels):
-            if self._evaluator is None or self._evaluator.problem is not problem:
-                self._evaluator = Evaluator(problem, self.config)
-            self.note(problem, self._evaluator(parts), step, labels)
+            evaluator = self.evaluator(problem)
+            with self.charging("evaluation"):
+                found = evaluator(parts)
+            self.note(problem, found, step, labels, last)
+
+    def evaluator(self, problem: Problem) -> Evaluator:
+        """What scores classifiers on the evaluation splits, ready to do so.
+
+        Which rows it predicts together is found here, so that what a call takes does not depend on
+        whether the run was interrupted before.
+        """
+        if self._evaluator is None or self._evaluator.problem is not problem:
+            self._evaluator = Evaluator(problem, self.config)
+        _ = self._evaluator.groups
+        return self._evaluator
 
     def evaluated(self, step: int, labels: int) -> bool:
         """True where the last evaluation was this one."""
@@ -125,10 +166,21 @@ class Session:
         found: Mapping[str, dict[str, float]],
         step: int,
         labels: int,
-        **more: object,
+        last: Work | None = None,
+        refreshed: Sequence[int] = (),
     ) -> None:
-        """Record the scores of each evaluation split, and what else a record has a name for."""
+        """Record the scores of each evaluation split, and what a run costs that ends here.
+
+        `last` is the fit that such a run would end with, where the ledger has it as a part of
+        `evaluation`: drawing the curve. `refreshed`: see `Record`.
+        """
         self._evaluated = (step, labels)
+        more: dict[str, object] = {}
+        if self._accounts:
+            spent = {part: self.ledger.parts[part] for part in PARTS}
+            spent["training"] = spent["training"].plus(last or Work())
+            more = {part: work.columns() for part, work in spent.items()}
+            more |= {"policy": self.config.policy, "refreshed": list(refreshed)}
         for split in problem.evaluations:
             record = Record(
                 step=step,

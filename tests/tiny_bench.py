@@ -9,7 +9,7 @@ from enn_finetune.bench import run as bench
 from enn_finetune.bench import store
 from enn_finetune.config import load_bench
 
-TIMES = ("seconds", "scoring", "training")
+TIMES = ("seconds", "scoring", "training", "encoding", "evaluation")
 
 SETTINGS = """
 [task]

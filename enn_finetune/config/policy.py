@@ -12,7 +12,8 @@ Policy = Literal["standard", "svpp", "asvp", "auto"]
 """Who chooses rows in the rounds of an encoder that is trained. standard: the model itself, trained
 anew in every round. svpp: a proxy on features of the pretrained encoder; the model is trained once,
 in the end. asvp: the same, but where an indicator finds the features stale the encoder is
-fine-tuned and they are computed anew. auto: that happens where prices say it pays."""
+fine-tuned and they are computed anew. auto: svpp, but for what prices let it try and what then
+shows on bought rows (see policies/deciding.py)."""
 ProxyHead = Literal["epinet", "linear", "shaped", "mc_dropout"]
 
 
@@ -33,7 +34,9 @@ class ProxyConfig:
     layers: Layers = "last"
     """Layers whose pooled states are its features, as `backbone.layers`."""
     head: ProxyHead = "epinet"
-    """Solved for on the features; mc_dropout drops out in this classification layer only."""
+    """Solved for on the features; mc_dropout drops out in this classification layer only. With
+    policy = standard and a `path`, mc_dropout is that of the linear layer which the other encoder
+    was fine-tuned with, at its own rate; any other value leaves it as it is."""
     replay: str = ""
     """A list of bought rows, as `enn-finetune bench` writes it: the run buys these, in their order,
     whatever the rule, and trains its own encoder on them."""
@@ -46,10 +49,12 @@ class ProxyConfig:
     probe_steps: PositiveInt = 100
     """Steps of LP-FT's linear probe, where the policy asks for it."""
     gain: Share = 0.1
-    """auto: the share of labels to come that new features are taken to save before any of it has
-    been measured."""
+    """auto: the share of labels to come that new features are taken to save. What they do save no
+    run can see; whether they predict better it can, and that decides what it may spend on them."""
     modes: Modes = ()
-    """auto: other values of `backbone.tune` that it may take, tried once where prices allow."""
+    """auto: other values of `backbone.tune` that it may take, tried once where prices allow. A
+    dearer one is taken if it is better by two standard errors on rows kept apart, a cheaper one if
+    it is better at all."""
     pseudo: Share = 0.0
     """Share of the pool, the surest first, that the trained model labels itself before its last fit
     (arXiv 2205.03598): against what is lost where another model chose. 0 for none."""

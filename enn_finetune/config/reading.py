@@ -116,7 +116,8 @@ def _contradictions(config: Config) -> list[str]:
             "backbone.pairs: only a frozen encoder reads pairs as differences, got "
             f"tune = {config.backbone.tune}; use backbone.pairs = joint or auto"
         )
-    if config.head.kind == "linear" and config.acquisition.rule in EPISTEMIC:
+    itself = config.policy == "standard" and not _drops(config)
+    if itself and config.head.kind == "linear" and config.acquisition.rule in EPISTEMIC:
         faults.append(
             f"acquisition.rule: {config.acquisition.rule} reads the spread over indices, and a "
             "linear head has none; use head.kind = epinet, or margin, entropy, least_confidence"
@@ -150,6 +151,12 @@ def proxied(config: Config) -> bool:
     return config.policy != "standard" or bool(config.proxy.path or config.proxy.replay)
 
 
+def _drops(config: Config) -> bool:
+    """True where another encoder, fine-tuned in every round, chooses by MC-dropout."""
+    proxy = config.proxy
+    return config.policy == "standard" and bool(proxy.path) and proxy.head == "mc_dropout"
+
+
 def _policy_faults(config: Config) -> list[str]:
     """What stands against choosing rows by another model than the one that is trained."""
     if not proxied(config):
@@ -177,6 +184,11 @@ def _policy_faults(config: Config) -> list[str]:
         faults.append(
             "proxy.modes: got frozen among them; name modes that train some of the encoder, such "
             "as bitfit, lora, last"
+        )
+    if _drops(config) and config.head.kind != "linear":
+        faults.append(
+            "proxy.head: mc_dropout of an encoder that is fine-tuned (policy = standard) is in its "
+            f"linear classification layer, got head.kind = {config.head.kind}; use linear"
         )
     spreadless = config.policy != "standard" and config.proxy.head in ("linear", "shaped")
     if spreadless and asked.rule in EPISTEMIC:

@@ -65,7 +65,7 @@ def trained(
     pool.run(problem, config, session)
     costs = Costs(problem, config)
     lines = [
-        Record(**{**record, **costs.of(record), "seed": seed})  # type: ignore[typeddict-item]
+        Record(**{**costs.of(record), **record, "seed": seed})  # type: ignore[typeddict-item]
         for record in session.records.records
     ]
     bought = problem.oracle.bought

@@ -1,12 +1,12 @@
 """When features are computed anew, and how the last fit begins: decisions of asvp and auto.
 
 All of it is made of numbers of the run itself: labels bought, prices, operations counted, the
-indicator on bought rows, and how well models predicted rows before they were trained on them. No
-evaluation split is looked at.
+indicator on bought rows, and how well models predicted bought rows that they were not trained on.
+No evaluation split is looked at.
 
-The text of arXiv 2403.01101 was not at hand beyond its abstract, its authors' summary and the
-README of its code: an indicator of LogME and PED detects whether the pre-computed features need an
-update; LP-FT helps while labels are few, and with more of them the features must be updated and
+*asvp*. The text of arXiv 2403.01101 was not at hand beyond its abstract, its authors' summary and
+the README of its code: an indicator of LogME and PED detects whether the pre-computed features need
+an update; LP-FT helps while labels are few, and with more of them the features must be updated and
 fine-tuning is the better training. What of that is a number is our choice, and is this:
 
 - *Indicator*: LogME of the labelled rows' features after PED's evolution of their classes, by the
@@ -15,6 +15,23 @@ fine-tuning is the better training. What of that is a number is our choice, and 
 - *Stale* when it has risen by less than `proxy.tolerance` (in nats a label) since the round before,
   after `proxy.patience` readings.
 - *LP-FT* for the last fit until the features were stale for the first time, FT from then on.
+
+*auto* is svpp, the cheapest, until something else is shown to be worth its price.
+
+- *Evidence* is out of sample and uniform: `apart` of the first labels, which were drawn at random,
+  train no encoder that chooses, so any two can be compared on them, whoever chose the other rows.
+  Gains count as *proven* from two standard errors of the paired difference in log-loss on.
+- *Features are computed anew* where that is expected to pay (`worth`) and all that auto has spent
+  on trying stays within `UNPROVEN` of what the run will cost, all labels of its budget included, or
+  within `PROVEN` of what it has cost so far where the features in use are proven better than the
+  pretrained encoder's. So a run that saves no label by it is at most a tenth dearer than svpp, from
+  half of its budget on and whatever the prices. What that forgoes: where one refresh alone costs
+  more than `UNPROVEN` of the run it is not tried, although it might have paid; whether it does
+  nobody knows who has not paid for it.
+- New features, once paid for, are used if they predicted better than those in use, proven or not.
+- *Ways of training* (`proxy.modes`, and LP-FT) are compared with the config's own once, where that
+  stays within `UNPROVEN`, whether or not new features pay. A dearer one is taken if it is proven
+  better, a cheaper one if it predicted better.
 """
 
 import math
@@ -25,13 +42,12 @@ import numpy as np
 
 from enn_finetune import costs
 from enn_finetune.config import Config
-from enn_finetune.config.policy import PriceConfig
+from enn_finetune.config.tuning import Tune
 
-MOST = 0.3
-"""auto: no more of the labels to come is ever taken to be saved by new features."""
-LEAST = 0.01
-TRIAL_SHARE = 0.05
-"""auto: other tuning modes are tried where that takes less than this share of what labels cost."""
+UNPROVEN, PROVEN = 0.05, 0.1
+"""auto: shares of a run's cost that all trying may take, before and after it has shown."""
+ERRORS = 2.0
+"""auto: standard errors from which on a gain is proven."""
 
 
 class Reading(NamedTuple):
@@ -49,19 +65,59 @@ def stale(readings: Sequence[Reading], config: Config) -> bool:
     return readings[-1].evolved - readings[-2].evolved < config.proxy.tolerance
 
 
-def worth(labels: int, since: int, config: Config, gain: float) -> float:
+class Way(NamedTuple):
+    """How an encoder is trained: what of it, and whether a probe comes first (LP-FT)."""
+
+    mode: Tune
+    probe: bool
+
+
+class Account(NamedTuple):
+    """What auto decides by; operations as the ledger counts them."""
+
+    labels: int  # bought
+    since: int  # labels that the last encoder tried was trained on, 0 before the first
+    spent: float  # operations charged so far
+    explored: float  # those of them that svpp would not have taken
+    proven: bool  # the features in use are better than the pretrained encoder's
+
+
+def apart(config: Config) -> int:
+    """How many of the first labels train no encoder that chooses; none where they are too few."""
+    return config.budget.start // 2 if config.budget.start >= 4 else 0
+
+
+def may_try(account: Account, config: Config) -> bool:
+    """True where enough labels are there to train on and to judge by."""
+    return apart(config) > 0 and account.labels >= 2 * config.budget.start
+
+
+def affordable(account: Account, operations: float, config: Config) -> bool:
+    """True where these operations leave all that was tried within its share of what a run costs."""
+    prices, used = config.prices, costs.hours(account.spent, config.prices)
+    room = UNPROVEN * costs.money(config.budget.labels, used, prices)
+    if account.proven:
+        room = max(room, PROVEN * costs.money(account.labels, used, prices))
+    tried = costs.hours(account.explored + operations, prices)
+    return costs.money(0, tried, prices) <= room
+
+
+def worth(account: Account, config: Config) -> float:
     """What new features are expected to save, in money.
 
-    Of the labels still to come, the share `gain`; less, where the features in use were themselves
-    computed with an encoder trained on `since` of the `labels` that there are.
+    Of the labels still to come, the share `proxy.gain`; less, where the features in use were
+    themselves computed with an encoder trained on `since` of the `labels` that there are.
     """
-    age = 1 - since / labels
-    return gain * age * (config.budget.labels - labels) * config.prices.label
+    age = 1 - account.since / account.labels
+    left = config.budget.labels - account.labels
+    return config.proxy.gain * age * left * config.prices.label
 
 
-def refresh_price(fit: float, encoding: float, prices: PriceConfig) -> float:
-    """What it costs to fine-tune and to compute the features of the pool anew (operations each)."""
-    return costs.money(0, costs.hours(fit + encoding, prices), prices)
+def refreshes(account: Account, operations: float, config: Config) -> bool:
+    """True where auto fine-tunes and computes features anew, at so many operations for both."""
+    price = costs.money(0, costs.hours(operations, config.prices), config.prices)
+    enough = may_try(account, config) and affordable(account, operations, config)
+    return enough and price < worth(account, config)
 
 
 def fit_estimate(encoding: float, rows: int, batch: int, steps: int) -> float:
@@ -69,40 +125,26 @@ def fit_estimate(encoding: float, rows: int, batch: int, steps: int) -> float:
     return 3 * encoding / rows * batch * steps
 
 
-def learned(gain: float, old: np.ndarray, new: np.ndarray) -> float:
-    """What new features are taken to save, after rows were predicted before they were trained on.
-
-    It doubles where the new features predicted the rows better than the old ones by more than a
-    standard error of the paired difference, halves where it was the other way round, and stays
-    within [LEAST, MOST]. The rows are those that the new features were least sure of, which
-    speaks against them.
-
-    Args:
-      gain: before.
-      old: (n,) log-loss of each row with the old features, from the same labels as `new`.
-      new: (n,).
-    """
+def proven(old: np.ndarray, new: np.ndarray) -> bool:
+    """True where the losses `new` (n,) are below `old` (n,) by two standard errors or more."""
     difference = old - new
-    error = difference.std(ddof=1) / math.sqrt(len(difference)) if len(difference) > 1 else math.inf
-    if difference.mean() > error:
-        gain = 2 * gain
-    elif difference.mean() < -error:
-        gain = gain / 2
-    return min(max(gain, LEAST), MOST)
+    if len(difference) < 2 or difference.mean() <= 0:
+        return False
+    error = difference.std(ddof=1) / math.sqrt(len(difference))
+    return bool(difference.mean() >= ERRORS * error)
 
 
-def cheapest(losses: Sequence[np.ndarray], operations: Sequence[float]) -> int:
-    """The mode with the fewest operations whose loss is within a standard error of the best one's.
+def chosen(losses: Sequence[np.ndarray], operations: Sequence[float]) -> int:
+    """The way of training that is taken; the first is the config's own.
 
     Args:
-      losses: (n,) log-loss of each row by mode, rows not trained on.
-      operations: of a fit, by mode.
+      losses: (n,) log-loss of each row by way, rows not trained on.
+      operations: of a fit, by way.
     """
-    best = min(range(len(losses)), key=lambda mode: losses[mode].mean())
+    own = losses[0]
 
-    def as_good(mode: int) -> bool:
-        difference = losses[mode] - losses[best]
-        error = difference.std(ddof=1) / math.sqrt(len(difference)) if len(difference) > 1 else 0.0
-        return bool(difference.mean() <= error)
+    def allowed(way: int) -> bool:
+        cheap = operations[way] <= operations[0] and losses[way].mean() < own.mean()
+        return way == 0 or cheap or proven(own, losses[way])
 
-    return min(filter(as_good, range(len(losses))), key=lambda mode: operations[mode])
+    return min(filter(allowed, range(len(losses))), key=lambda way: losses[way].mean())

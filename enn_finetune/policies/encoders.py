@@ -9,11 +9,14 @@ from flax import nnx
 from jax import Array
 
 from enn_finetune.compiling import encoder_jit
-from enn_finetune.config import Config
-from enn_finetune.data.inputs import FeatureRows, Rows, TokenRows
+from enn_finetune.config import Config, ConfigError
+from enn_finetune.costs import Work
+from enn_finetune.data.inputs import FeatureRows, Rows
 from enn_finetune.data.splits import Split
+from enn_finetune.features import TextFeatures, cache_folder
+from enn_finetune.models import tuning
 from enn_finetune.models.backbone import BertBackbone, Inputs, load_backbone
-from enn_finetune.models.places import find_backbone, load_tokenizer
+from enn_finetune.models.places import find_backbone
 from enn_finetune.problem import Problem, encode_splits
 from enn_finetune.progress import Display
 
@@ -48,7 +51,19 @@ def sides(problem: Problem, config: Config, display: Display) -> Sides:
 
     Raises:
       InputError: weights or a tokenizer that cannot be used.
+      ConfigError: one of `proxy.modes` does not fit the selector.
     """
+    found = _sides(problem, config, display)
+    for mode in config.proxy.modes:
+        settings = dataclasses.replace(config.backbone, tune=mode)
+        try:
+            tuning.check(settings, found.selector.encoder.bert.config, found.selector.folder)
+        except ConfigError as error:
+            raise ConfigError(f"proxy.modes: {mode}: {error}") from error
+    return found
+
+
+def _sides(problem: Problem, config: Config, display: Display) -> Sides:
     if not config.proxy.path:
         return Sides(problem, problem, config, config)
     backbone = dataclasses.replace(config.backbone, path=config.proxy.path)
@@ -67,10 +82,11 @@ class Features(NamedTuple):
     views: int  # V
 
 
-def pretrained(both: Sides) -> Features:
-    """Features of the selector as it was pretrained: pairs as differences, unless told otherwise.
+def pretrained(both: Sides, display: Display) -> tuple[Features, Work]:
+    """Features of the selector as it was pretrained, and what computing them took.
 
-    They are computed, not read from the folder of kept features: their cost is measured.
+    They are read where `backbone.cache` has them, at the price that they once had: what a run costs
+    must not depend on those before it. Pairs are read as differences, unless told otherwise.
 
     Raises:
       InputError: weights that cannot be used.
@@ -85,17 +101,24 @@ def pretrained(both: Sides) -> Features:
         pairs="difference" if apart else "joint",
         dtype=config.backbone.dtype,
     )
-    tokens, size = config.backbone.max_tokens, config.evaluation.batch
-    rows: Rows = both.selector.pool
-    if apart:
-        rows = TokenRows.read(
-            load_tokenizer(folder), texts.text, texts.pair, tokens, size, apart=True
-        )
-    return Features(FeatureRows(encode_rows(encoder, rows), size), encoder.views)
+    features = TextFeatures(
+        encoder,
+        folder,
+        config.backbone.max_tokens,
+        cache=cache_folder(config.backbone.cache),
+        display=display,
+        counted=True,
+    )
+    rows = FeatureRows(features(texts.text, texts.pair, "pool"), config.evaluation.batch)
+    return Features(rows, encoder.views), features.work
 
 
 def refreshed(both: Sides, encoder: BertBackbone) -> Features:
-    """Features of the selector as it was fine-tuned: what its head reads."""
+    """Features of the selector as it was fine-tuned: what its head reads.
+
+    They are not kept on disk: their weights are those of one seed, policy and round. Only this run,
+    resumed, would read them again, and every refresh would leave a pool of features behind.
+    """
     rows = encode_rows(encoder, both.selector.pool)
     return Features(FeatureRows(rows, both.config.evaluation.batch), 1)
 

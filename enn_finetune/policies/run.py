@@ -7,14 +7,14 @@ import numpy as np
 
 from enn_finetune import pool, train
 from enn_finetune.config import Config
-from enn_finetune.costs import CHARGED, Ledger, Part, Work
+from enn_finetune.costs import Ledger, Work
 from enn_finetune.errors import InputError
-from enn_finetune.evaluating import Evaluator
 from enn_finetune.models.classifier import Classifier
 from enn_finetune.policies import fits
+from enn_finetune.policies.dropping import dropped
 from enn_finetune.policies.encoders import sides
 from enn_finetune.policies.replaying import listed
-from enn_finetune.policies.selector import Fitted, Selector, Shared
+from enn_finetune.policies.selector import Drawn, Fitted, Selector, Shared
 from enn_finetune.policies.standing import Standing
 from enn_finetune.problem import Problem
 from enn_finetune.session import Session
@@ -65,7 +65,6 @@ class Course:
         self.both = sides(problem, config, session.display)
         self.config, self.session, self.shared, self.given = config, session, shared, given
         self.oracle = problem.oracle
-        self._evaluator = Evaluator(self.both.successor, config)
         saved = session.restore(None)
         if saved is None:
             self.standing = Standing.begin(config)
@@ -79,7 +78,13 @@ class Course:
         self.selector: Selector | None = None
         if chosen and config.policy != "standard":
             self.selector = Selector(
-                self.both, config, self.standing, shared, charged=saved is None
+                self.both,
+                config,
+                self.standing,
+                self.ledger,
+                shared,
+                session.display,
+                charged=saved is None,
             )
         self.by_itself = chosen and self.selector is None and self.both.same
         """The model that is trained chooses: each of its fits is charged."""
@@ -87,7 +92,7 @@ class Course:
     @property
     def ledger(self) -> Ledger:
         """What each part took so far."""
-        return self.standing.ledger
+        return self.session.ledger
 
     def run(self) -> tuple[Classifier, int]:
         """See the module's `run`."""
@@ -103,7 +108,7 @@ class Course:
                 if self.selector is not None:
                     self.selector.read()
                 due = standing.round == 0 or session.due(labels) or last
-                fitted = self._fit(keep=last) if due or self.by_itself else None
+                fitted = self._fit(keep=last, due=due) if due or self.by_itself else None
                 if fitted is not None and due:
                     self._record(fitted)
                 if last:
@@ -123,21 +128,36 @@ class Course:
         probe = self.selector is not None and self.selector.probe
         return fits.tuned(self.config, mode, probe=probe)
 
-    def _fit(self, *, keep: bool) -> Fitted:
-        """The fit that the run would end with now, and its scores; `keep` asks for the fit too."""
+    def _fit(self, *, keep: bool, due: bool) -> Fitted:
+        """The fit that the run would end with now, and where `due` its scores.
+
+        `keep` asks for the fit itself, not only for what is remembered of it.
+        """
         config = self._training
         name = self._name(config)
-        if name in self.shared.fits and not (keep or self.by_itself):
-            parts, (found, work) = None, self.shared.fits[name]
-        else:
+        if not due:
             with self.ledger.measured() as taken:
-                parts = self._trained(config)
-            found, work = self._evaluator(parts), taken()
-            self.shared.fits[name] = (found, work)
-        self.ledger.add("training" if self.by_itself else "evaluation", work)
+                parts: train.Parts | None = self._trained(config)
+            drawn = Drawn({}, taken(), Work())
+        elif name in self.shared.fits and not (keep or self.by_itself):
+            parts, drawn = None, self.shared.fits[name]
+        else:
+            parts, drawn = self._drawn(config)
+            self.shared.fits[name] = drawn
+        self.ledger.add("training" if self.by_itself else "evaluation", drawn.work)
+        self.ledger.add("evaluation", drawn.scoring)
         each = fits.steps_of(config, len(self.oracle.bought)) * (2 if config.proxy.pseudo else 1)
-        self.standing.step_flops = work.flops / each
-        return Fitted(parts, work, found, config)
+        self.standing.step_flops = drawn.work.flops / each
+        return Fitted(parts, drawn.work, drawn.scores, config)
+
+    def _drawn(self, config: Config) -> tuple[train.Parts, Drawn]:
+        """A fit of the successor, and a point of the curve."""
+        evaluator = self.session.evaluator(self.both.successor)
+        with self.ledger.measured() as fitting:
+            parts = self._trained(config)
+        with self.ledger.measured() as scoring:
+            scores = evaluator(parts)
+        return parts, Drawn(scores, fitting(), scoring())
 
     def _trained(self, config: Config) -> train.Parts:
         """The successor on the labels bought, and on its own for more rows where asked for."""
@@ -157,18 +177,13 @@ class Course:
 
     def _record(self, fitted: Fitted) -> None:
         """What a run costs that ends here, beside what it scores."""
-        spent = {part: self.ledger.parts[part] for part in CHARGED}
-        if not self.by_itself:  # else it is among the training already
-            spent["training"] = spent["training"].plus(fitted.work)
-        columns: dict[Part, Work] = {**spent, "evaluation": self.ledger.parts["evaluation"]}
         self.session.note(
             self.both.successor,
             fitted.scores,
             self.standing.round,
             len(self.oracle.bought),
-            policy=self.config.policy,
+            last=None if self.by_itself else fitted.work,  # else it is among the training already
             refreshed=[one.labels for one in self.standing.refreshes],
-            **{part: _columns(work) for part, work in columns.items()},
         )
 
     def _choose(self, fitted: Fitted | None) -> np.ndarray:
@@ -187,10 +202,8 @@ class Course:
         else:  # another encoder, fine-tuned in every round
             with self.ledger.charging("training"):
                 parts = fits.trained(problem, self.both.selecting, number)
+            if self.config.proxy.head == "mc_dropout":
+                parts = dropped(parts)
         with self.ledger.charging("scoring"):
             rows, _ = pool.choose(problem, self.config, parts, number, self.session, None)
         return rows
-
-
-def _columns(work: Work) -> dict[str, float]:
-    return {"flops": float(round(work.flops)), "seconds": round(work.seconds, 3)}

@@ -1,20 +1,23 @@
 """The model that chooses in the rounds of svpp, asvp and auto: a proxy, and what it reads."""
 
 from collections.abc import MutableMapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 
-from enn_finetune import costs, train
+from enn_finetune import train
 from enn_finetune.config import Config
 from enn_finetune.costs import Ledger, Work
 from enn_finetune.evaluating import predict
 from enn_finetune.policies import deciding, fits
+from enn_finetune.policies.deciding import Account, Way
 from enn_finetune.policies.encoders import Features, Sides, pretrained, refreshed
 from enn_finetune.policies.fits import Proxy
 from enn_finetune.policies.standing import Refresh, Standing
 from enn_finetune.problem import Problem
+from enn_finetune.progress import Display
 
 Scores = dict[str, dict[str, float]]
 
@@ -28,76 +31,101 @@ class Fitted(NamedTuple):
     config: Config  # it was fitted under
 
 
+class Drawn(NamedTuple):
+    """What is remembered of a fit that draws a curve."""
+
+    scores: Scores
+    work: Work  # of the fit
+    scoring: Work  # of the evaluation splits
+
+
 @dataclass
 class Shared:
     """What runs over one pool need not compute twice; each is charged as if it had."""
 
     features: dict[str, tuple[Features, Work]] = field(default_factory=dict)
-    fits: MutableMapping[str, tuple[Scores, Work]] = field(default_factory=dict)
+    fits: MutableMapping[str, Drawn] = field(default_factory=dict)
 
 
 class Selector:
     """A head on features of the pool, which are computed anew where the policy asks for it."""
 
     def __init__(
-        self, both: Sides, config: Config, standing: Standing, shared: Shared, *, charged: bool
+        self,
+        both: Sides,
+        config: Config,
+        standing: Standing,
+        ledger: Ledger,
+        shared: Shared,
+        display: Display,
+        *,
+        charged: bool,
     ) -> None:
         """Compute the features in use; `charged` is False where they were paid for before."""
-        self.both, self.config, self.standing = both, config, standing
+        self.both, self.config, self.standing, self.ledger = both, config, standing, ledger
         self.oracle = both.selector.oracle
-        features = self._pretrained(shared, charged=charged)
-        self.old = Proxy(both.selector, features, config)  # on features of the pretrained encoder
-        self.proxy = self.old  # on those in use
-        if standing.refreshes:  # made again as it was
-            last = standing.refreshes[-1]
-            at_the_time = fits.owning(both.selector, self.oracle.bought[: last.labels])
-            tuned = fits.tuned(both.selecting, last.mode, probe=last.probe)
-            self._use(fits.trained(at_the_time, tuned, last.round))
-
-    @property
-    def ledger(self) -> Ledger:
-        """What each part took so far."""
-        return self.standing.ledger
+        features = self._pretrained(shared, display, charged=charged)
+        with ledger.charging("encoding") if charged else nullcontext():
+            self.old = Proxy(both.selector, features, config)  # of the pretrained encoder
+        self.proxy = self.old  # on the features in use
+        self._began = 0.0
+        if standing.in_use is not None:  # made again as it was
+            self.proxy = self._proxy(self._made(standing.in_use))
 
     def choosing(self, fitted: Fitted | None) -> train.Parts:
         """The head that chooses in this round, its features anew where the policy asks for it."""
-        if self._wants_new():
+        policy, standing = self.config.policy, self.standing
+        if policy == "asvp" and self._room and deciding.stale(standing.readings, self.config):
             self._refresh(fitted)
+        if policy == "auto":
+            self._began = self.ledger.charged.flops
+            self._improve()
+            standing.explored = self._account.explored
         with self.ledger.charging("scoring"):
-            return self.proxy.fit(self.standing.round)
+            return self.proxy.fit(standing.round)
 
-    def _pretrained(self, shared: Shared, *, charged: bool) -> Features:
+    def _pretrained(self, shared: Shared, display: Display, *, charged: bool) -> Features:
         where = (self.both.selecting.backbone, self.config.proxy.layers)
         key = f"{self.both.selector.fingerprint} {where} {len(self.both.selector.pool)}"
         if key not in shared.features:
-            with self.ledger.measured() as taken:
-                features = pretrained(self.both)
-            shared.features[key] = (features, taken())
+            shared.features[key] = pretrained(self.both, display)
         features, work = shared.features[key]
         if charged:
             self.ledger.add("encoding", work)
             self.standing.encoding_flops = work.flops
         return features
 
-    def _use(self, parts: train.Parts) -> None:
-        """Go on with features of a fine-tuned selector."""
+    def _proxy(self, parts: train.Parts) -> Proxy:
+        """The pool as features of a fine-tuned selector."""
         features = refreshed(self.both, fits.encoder_of(parts))
-        self.proxy = Proxy(self.both.selector, features, self.config)
+        return Proxy(self.both.selector, features, self.config)
+
+    def _made(self, refresh: Refresh) -> train.Parts:
+        """The selector fine-tuned for a refresh, or as it was."""
+        rows = self.oracle.bought[refresh.apart : refresh.labels]
+        tuned = fits.tuned(self.both.selecting, refresh.mode, probe=refresh.probe)
+        return fits.trained(fits.owning(self.both.selector, rows), tuned, refresh.round)
 
     @property
     def probe(self) -> bool:
         """True where a fit made now is LP-FT."""
-        return self.config.policy in ("asvp", "auto") and not self.standing.fired
+        standing = self.standing
+        wanted = self.config.policy == "asvp" or standing.probing
+        return wanted and not standing.fired
 
     def read(self) -> None:
-        """Take the indicator's reading of the features in use, where anything depends on it."""
+        """Take the indicator's reading, where anything depends on it.
+
+        asvp reads the features in use, and begins anew with new ones. auto reads those of the
+        pretrained encoder, of which it only asks when LP-FT ends.
+        """
         standing, labels = self.standing, len(self.oracle.bought)
-        wanted = self.config.policy in ("asvp", "auto")
-        wanted &= not standing.fired or (self.config.policy == "asvp" and self._room)
+        wanted = self.probe or (self.config.policy == "asvp" and self._room)
         if not wanted or (standing.readings and standing.readings[-1].labels == labels):
             return
+        proxy = self.proxy if self.config.policy == "asvp" else self.old
         with self.ledger.charging("scoring"):
-            standing.readings.append(deciding.Reading(labels, *self.proxy.reading()))
+            standing.readings.append(deciding.Reading(labels, *proxy.reading()))
         standing.fired |= deciding.stale(standing.readings, self.config)
 
     @property
@@ -105,8 +133,9 @@ class Selector:
         return len(self.standing.refreshes) < self.config.proxy.refreshes
 
     def _refresh(self, fitted: Fitted | None) -> None:
-        """Fine-tune the selector on what is bought, and compute the pool's features anew."""
-        standing, number = self.standing, self.standing.round
+        """asvp: fine-tune the selector on what is bought, and compute the pool's features anew."""
+        standing, labels = self.standing, len(self.oracle.bought)
+        refresh = Refresh(standing.round, labels, standing.mode, self.probe)
         config = fits.tuned(self.both.selecting, standing.mode, probe=self.probe)
         parts = None
         own = not self.config.proxy.pseudo  # else the curve's fit read labels that it made up
@@ -115,29 +144,57 @@ class Selector:
             self.ledger.add("evaluation", Work(-work.flops, -work.seconds))
         if parts is None:
             with self.ledger.measured() as taken:
-                parts = fits.trained(self.both.selector, config, number)
+                parts = self._made(refresh)
             work = taken()
         self.ledger.add("training", work)
-        labels = len(self.oracle.bought)
-        standing.refreshes.append(Refresh(number, labels, standing.mode, self.probe))
         with self.ledger.charging("encoding"):
-            self._use(parts)
+            self.proxy = self._proxy(parts)
+        standing.refreshes.append(refresh)
         standing.readings = []
 
-    def _wants_new(self) -> bool:
-        """True where the policy asks for new features before it chooses."""
-        standing, config = self.standing, self.config
-        if config.policy == "asvp":
-            return self._room and deciding.stale(standing.readings, config)
-        if config.policy != "auto":
-            return False
-        self._learn()
-        labels, fit = len(self.oracle.bought), self._fit_flops()
-        price = deciding.refresh_price(fit, standing.encoding_flops, config.prices)
-        if price >= deciding.worth(labels, standing.since, config, standing.gain):
-            return False
-        self._try_modes(fit)
-        return True
+    @property
+    def _account(self) -> Account:
+        standing = self.standing
+        labels, spent = len(self.oracle.bought), self.ledger.charged.flops
+        explored = standing.explored + spent - self._began  # what this round took is among it
+        return Account(labels, standing.since, spent, explored, standing.proven)
+
+    def _improve(self) -> None:
+        """auto: compare ways of training, and compute features anew, where each seems worth it."""
+        standing, parts = self.standing, None
+        if not deciding.may_try(self._account, self.config):
+            return
+        fit = self._fit_flops()
+        if not standing.tried:
+            parts = self._try_ways(fit)
+        price = standing.encoding_flops + (fit if parts is None else 0.0)
+        if not deciding.refreshes(self._account, price, self.config):
+            return
+        refresh = self._refresh_of(Way(standing.mode, self.probe))
+        if parts is None:
+            with self.ledger.charging("training"):
+                parts = self._made(refresh)
+        self._compare(refresh, parts)
+
+    def _refresh_of(self, way: Way) -> Refresh:
+        labels, kept = len(self.oracle.bought), deciding.apart(self.config)
+        return Refresh(self.standing.round, labels, way.mode, way.probe, kept)
+
+    def _compare(self, refresh: Refresh, parts: train.Parts) -> None:
+        """auto: compute new features, and go on with them if they predict better."""
+        standing = self.standing
+        with self.ledger.charging("encoding"):
+            new = self._proxy(parts)
+        rows = self.oracle.bought[refresh.apart :]
+        with self.ledger.charging("scoring"):
+            fresh, used, pretrained = (
+                self._losses(proxy.fit(standing.round, rows), proxy.problem, refresh.apart)
+                for proxy in (new, self.proxy, self.old)
+            )
+        better = bool(fresh.mean() < used.mean())
+        if better:
+            self.proxy, standing.proven = new, deciding.proven(pretrained, fresh)
+        standing.refreshes.append(refresh._replace(used=better))
 
     def _fit_flops(self) -> float:
         """Operations of a fit to what is bought now: as the last one took, or by estimate."""
@@ -149,46 +206,29 @@ class Selector:
         rows = len(self.both.selector.pool)
         return deciding.fit_estimate(standing.encoding_flops, rows, config.train.batch, steps)
 
-    def _learn(self) -> None:
-        """auto: how old and new features predicted the rows of the round that is over."""
-        standing, before = self.standing, self._before
-        if not standing.refreshes or before == 0:
-            return
-        bought = self.oracle.bought
-        with self.ledger.charging("scoring"):
-            losses = [
-                self._losses(proxy.fit(standing.round, bought[:before]), proxy.problem)
-                for proxy in (self.old, self.proxy)
-            ]
-        standing.gain = deciding.learned(standing.gain, *losses)
-
-    def _try_modes(self, fit: float) -> None:
-        """auto: once, which of the tuning modes predicts the last round's rows, and how cheaply."""
-        standing, config, before = self.standing, self.config, self._before
-        modes = tuple(dict.fromkeys((config.backbone.tune, *config.proxy.modes)))
-        price = costs.money(0, costs.hours(fit * len(modes), config.prices), config.prices)
-        afford = deciding.TRIAL_SHARE * config.prices.label * len(self.oracle.bought)
-        if standing.tried or len(modes) == 1 or before == 0 or price > afford:
-            return
-        earlier = fits.owning(self.both.selector, self.oracle.bought[:before])
-        losses, operations = [], []
-        for mode in modes:
-            tuned = fits.tuned(self.both.selecting, mode, probe=self.probe)
+    def _try_ways(self, fit: float) -> train.Parts | None:
+        """auto: the best way of training, as its fit; None where the prices forbid to try them."""
+        standing, config = self.standing, self.config
+        modes = dict.fromkeys((config.backbone.tune, *config.proxy.modes))
+        ways = [Way(config.backbone.tune, False), Way(config.backbone.tune, True)]
+        ways += [Way(mode, False) for mode in modes if mode != config.backbone.tune]
+        if not deciding.affordable(self._account, fit * len(ways), config):
+            return None
+        made, losses, operations = [], [], []
+        for way in ways:
             with self.ledger.measured() as taken:
-                parts = fits.trained(earlier, tuned, standing.round)
-                losses.append(self._losses(parts, self.both.selector))
-            operations.append(taken().flops)
+                made.append(self._made(self._refresh_of(way)))
             self.ledger.add("training", taken())
-        standing.mode, standing.tried = modes[deciding.cheapest(losses, operations)], True
+            operations.append(taken().flops)
+            with self.ledger.charging("scoring"):
+                kept = deciding.apart(config)
+                losses.append(self._losses(made[-1], self.both.selector, kept))
+        best = deciding.chosen(losses, operations)
+        standing.mode, standing.probing, standing.tried = *ways[best], True
+        return made[best]
 
-    @property
-    def _before(self) -> int:
-        """Labels before the round that is over; 0 in the first."""
-        counts = self.config.budget.rounds
-        return counts[self.standing.round - 1] if self.standing.round else 0
-
-    def _losses(self, parts: train.Parts, problem: Problem) -> np.ndarray:
-        """Log-loss (n,) of the rows of the round that is over."""
-        rows = self.oracle.bought[self._before :]
+    def _losses(self, parts: train.Parts, problem: Problem, count: int) -> np.ndarray:
+        """Log-loss (count,) of the first rows bought, which were drawn at random."""
+        rows = self.oracle.bought[:count]
         log_probs, _ = predict(parts, problem.pool, rows, self.config)
         return -np.sum(self.oracle.buy(rows) * log_probs, axis=1)

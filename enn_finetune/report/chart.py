@@ -37,6 +37,7 @@ class Axes(NamedTuple):
     last: float
     log: bool
     right: float  # margin, in which the names stand
+    across: str = "labels bought"
 
     def x(self, labels: float) -> float:
         """Place of a label count, in pixels."""
@@ -101,9 +102,9 @@ def _grid(axes: Axes) -> list[Element]:
     for labels in _label_ticks(axes):
         x, foot = f"{axes.x(labels):.1f}", HEIGHT - BOTTOM
         parts.append(element("path", d=f"M{x} {TOP}V{foot}", class_="grid"))
-        parts.append(text(f"{labels:,.0f}", axes.x(labels), foot + 15, "tick", "middle"))
+        parts.append(text(f"{labels:,.10g}", axes.x(labels), foot + 15, "tick", "middle"))
     middle = (LEFT + WIDTH - axes.right) / 2
-    parts.append(text("labels bought", middle, HEIGHT - 5, "tick", "middle"))
+    parts.append(text(axes.across, middle, HEIGHT - 5, "tick", "middle"))
     return parts
 
 

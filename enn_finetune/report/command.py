@@ -8,6 +8,7 @@ from rich.console import Console
 
 from enn_finetune import files
 from enn_finetune.errors import InputError
+from enn_finetune.report.bill import Bill, bill, tariff
 from enn_finetune.report.figures import Figures, Json, figures_of, summary_json
 from enn_finetune.report.page import Bought, Provenance, Section, write_page
 from enn_finetune.report.results import results_document
@@ -48,7 +49,8 @@ def run(
       resamples: of the bootstrap.
 
     Returns:
-      What summary.json holds; see `summary_json`.
+      What summary.json holds; see `summary_json`. `money` has a `Bill` for every study whose
+      records account for their costs.
 
     Raises:
       InputError: damaged or contradicting files, or an `out` whose folder holds a run's summary.
@@ -60,10 +62,13 @@ def run(
         )
     _check_free(out.parent / SUMMARY)
     figures = figures_of(read_folders(folders), baseline=baseline, own=own, resamples=resamples)
+    rates = tariff(folders)
+    bills = {one.name: bill(one.study.records, one.main, rates) for one in figures}
     found = summary_json(figures)
+    found["money"] = {name: one for name, one in bills.items() if one is not None}
     out.parent.mkdir(parents=True, exist_ok=True)
     files.atomic_write(out.parent / SUMMARY, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
-    write_page(out, title, [section_of(one) for one in figures])
+    write_page(out, title, [section_of(one, bills[one.name]) for one in figures])
     if results is not None:
         results = Path(results)
         results.parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +85,7 @@ def _check_free(path: Path) -> None:
         )
 
 
-def section_of(figures: Figures) -> Section:
+def section_of(figures: Figures, money: Bill | None = None) -> Section:
     """A study's part of the page."""
     balance, examples = bought_of(figures)
     more = {
@@ -104,6 +109,7 @@ def section_of(figures: Figures) -> Section:
         balance=balance,
         examples=examples,
         others=figures.summaries[1:],
+        money=money,
     )
 
 

@@ -1,5 +1,11 @@
-"""Score against money: what a run costs that ends at each point of its curve, at given prices."""
+"""Score against money: what a run costs that ends at each point of its curve, at given prices.
 
+Money is linear in two prices, of a label and of an hour. So who reaches a target for the least
+depends on their ratio alone, the hours of computing that a label is worth, and the answer for all
+prices at once is a lower hull (`cheapest_ranges`).
+"""
+
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +24,15 @@ class Price(NamedTuple):
     name: str
     label: float  # of a label
     hour: float  # of an hour of computing
+
+
+PRICES = (
+    Price("experts", 1.0, 1.0),
+    Price("crowd", 0.01, 1.0),
+    Price("machine labels", 0.0001, 10.0),
+)
+"""Labels that people with knowledge give, that anybody gives, and that a model gives while the
+machine to train on is dear."""
 
 
 class CostCurve(NamedTuple):
@@ -60,6 +75,60 @@ def cheapest(costs: Mapping[str, float | None], price: Price) -> str:
         more = 100 * (reached[second] / reached[first] - 1) if reached[first] > 0 else 0.0
         words += f", then {second} with {_sum(reached[second])} ({more:+.0f} %)"
     return f"{words}.{tail}"
+
+
+class Range(NamedTuple):
+    """Where an arm is the cheapest: between two worths of a label, in hours of computing."""
+
+    arm: str
+    low: float
+    high: float  # inf where there is no end
+
+
+def cheapest_ranges(needs: Mapping[str, tuple[float, float]]) -> list[Range]:
+    """Who is the cheapest at which prices, from labels for nothing to computing for nothing.
+
+    Args:
+      needs: labels and hours to the target, of each arm that reaches it.
+    """
+    if not needs:
+        return []
+    arm, low, found = min(needs, key=lambda name: needs[name][::-1]), 0.0, []
+    while True:
+        labels, hours = needs[arm]
+        turns = {  # where another, with fewer labels and more hours, is as cheap
+            name: ((other - hours) / (labels - fewer), fewer)
+            for name, (fewer, other) in needs.items()
+            if fewer < labels
+        }
+        following = min(turns, key=lambda name: turns[name]) if turns else ""
+        high = turns[following][0] if turns else math.inf
+        if high > low:
+            found.append(Range(arm, low, high))
+        if not turns:
+            return found
+        arm, low = following, max(high, low)
+
+
+def ranges_words(ranges: Sequence[Range]) -> tuple[str, list[str]]:
+    """The same in words: a sentence, and where prices matter one for each range."""
+    if not ranges:
+        return "No arm reaches the target: none is the cheapest at any price.", []
+    if len(ranges) == 1:
+        return f"Whatever the prices, {ranges[0].arm} reaches the target for the least money.", []
+    first, *others = ranges
+    parts = [f"{first.arm} is the cheapest where a label costs less than {_worth(first.high)}"]
+    for one in others:
+        until = f" and less than {_worth(one.high)}" if math.isfinite(one.high) else ""
+        parts.append(f"{one.arm} where it costs more than that{until}")
+    return "Who reaches the target for the least money depends on the prices.", parts
+
+
+def _worth(hours: float) -> str:
+    """A time of computing, in a unit that suits it."""
+    units = {"hours": 1.0, "minutes": 1 / 60, "seconds": 1 / 3600}
+    unit = next((name for name, size in units.items() if hours >= size), "seconds")
+    return f"{hours / units[unit]:.3g} {unit} of computing"
 
 
 def _sum(value: float) -> str:

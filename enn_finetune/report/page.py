@@ -9,6 +9,8 @@ from xml.etree.ElementTree import Element
 
 from enn_finetune.files import atomic_write
 from enn_finetune.report import blocks, tables
+from enn_finetune.report.bill import Bill
+from enn_finetune.report.bill_block import money_parts
 from enn_finetune.report.elements import Child, document, element
 from enn_finetune.report.looks import FEW
 from enn_finetune.report.overview import Overseen, overview
@@ -48,6 +50,7 @@ class Section:
     balance: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     examples: Mapping[str, Sequence[Bought]] = field(default_factory=dict)  # arm -> first rows
     others: Sequence[Summary] = ()  # on further splits, shown beside the first
+    money: Bill | None = None  # where the records account for their costs
 
 
 def write_page(path: str | os.PathLike[str], title: str, sections: Sequence[Section]) -> None:
@@ -91,6 +94,8 @@ def _section(section: Section, anchor: str) -> list[Child]:
             parts += [element("h3", title), table]
         else:
             parts.append(blocks.details(title, table))
+    if section.money is not None:
+        parts += money_parts(section.money, summary)
     parts += _backing(summary)
     for other in section.others:
         inner = [blocks.curves(other, *blocks.drawn(other)[0]), *_backing(other)]
@@ -190,6 +195,9 @@ def _method(summary: Summary) -> list[Child]:
         "interval, Hesterberg 2015). One seed has no interval.",
         "Seeds lost": "seeds of the arm whose area under the curve (or score at the full budget) "
         "is below that of the baseline on the same seed, which shares its first labels.",
+        "Money": "labels and hours of computing at the prices given. Operations are counted from "
+        "compiled programs, and hours from operations at the config's speed; labels to the target "
+        "as above, costs linear between evaluations.",
         "Bands": "mean over seeds and its 95 % t-interval.",
         "NLL, Brier, ECE": "negative log-likelihood in nats a row, squared error summed over the "
         "classes, expected calibration error in 15 equal bins; of the mean prediction.",

@@ -92,7 +92,24 @@ def read_defaults(folder: Path) -> Line:
         summary = files.read_json(folder / "summary.json")
         if "tasks" not in summary:  # else a report's
             found |= summary
+    if (folder / "config.json").is_file() and "rule" in found:
+        found["rule"] = f"{found['rule']}{_chooser(config)}"
     return {name: value for name, value in found.items() if value is not None}
+
+
+def _chooser(config: Line) -> str:
+    """What tells runs of one head and rule apart: who chose the rows (see config/policy.py)."""
+    policy, proxy, prices = (config.get(name) for name in ("policy", "proxy", "prices"))
+    asked = config.get("acquisition")
+    if isinstance(asked, dict) and asked.get("rule") == "random":
+        return ""
+    words = f", {policy}" if policy not in (None, "standard") else ""
+    if policy == "auto" and isinstance(prices, dict):
+        words += f" at {prices.get('label'):g}/{prices.get('hour'):g}"
+    path = proxy.get("path") if isinstance(proxy, dict) else None
+    if isinstance(path, list) and path:
+        words += f" by {str(path[0]).rstrip('/').rsplit('/', 1)[-1]}"
+    return words
 
 
 def _lines(path: Path, needs: Mapping[str, type]) -> Iterator[Line]:

@@ -79,8 +79,10 @@ def criterion_table(summary: Summary) -> Element:
 
 
 COSTS = {
+    "encoding_seconds": "encoding, s",
     "training_seconds": "training, s",
     "scoring_seconds": "scoring, s",
+    "encoding_flops": "encoding, FLOPs",
     "training_flops": "training, FLOPs",
     "scoring_flops": "scoring, FLOPs",
     "seconds": "wall time, s",

@@ -139,12 +139,12 @@ def matched_counts(arm: Stack, base: Stack) -> dict[float, float]:
 def costs(evaluations: Evaluations, arm: str, seeds: Sequence[int]) -> dict[str, float]:
     """Seconds and FLOPs that a seed of an arm took up to its last evaluation, mean over seeds.
 
-    Only what all of its seeds have recorded: `seconds`, and of scoring and training `seconds` and
-    `flops`, as `scoring_seconds` and so on.
+    Only what all of its seeds have recorded: `seconds`, and of encoding, scoring and training
+    `seconds` and `flops`, as `scoring_seconds` and so on.
     """
     rows = [list(evaluations[arm, seed].values())[-1] for seed in seeds]
     found = {"seconds": [_number(row.get("seconds")) for row in rows]}
-    for part in ("scoring", "training"):
+    for part in ("encoding", "scoring", "training"):
         for unit in ("seconds", "flops"):
             found[f"{part}_{unit}"] = [_part(row, part, unit) for row in rows]
     return {

@@ -100,10 +100,41 @@ def test_what_is_not_reached_is_null():
     found = policies.study(made(needs), "accuracy", 1e11)
     assert found["arms"]["asvp"]["labels_to_target"] is None
     assert found["arms"]["asvp"]["money_to_target"]["crowd"] is None
-    assert found["asvp_label_share"] is None
+    # With its 200 labels it may have saved none of those that random needs, at most.
+    assert found["asvp_label_share"] == pytest.approx(0)
+    assert found["asvp_label_share_is_a_bound"]
+    assert found["asvp_label_share_ci95"] == [None, pytest.approx(0)]
     assert policies.mean([None, None]) is None
     assert policies.mean([None, 0.5]) == 0.5
     json.dumps(found)
+
+
+def test_a_seed_that_fails_is_counted_not_dropped():
+    import policies
+
+    needs = {"random": 200, "standard": 100, "svpp": 160, "asvp": 110}
+    good = made(needs)
+    assert policies.study(good, "accuracy", 1e11)["asvp_label_share"] == pytest.approx(0.9)
+    bad = made(needs | {"asvp": 600})["asvp"]  # on this seed nowhere near the target
+    mixed = good | {
+        "asvp": [a if a["seed"] == 0 else b for a, b in zip(good["asvp"], bad, strict=True)]
+    }
+    found = policies.study(mixed, "accuracy", 1e11)
+    assert found["asvp_label_share"] < 0.5
+    assert found["asvp_label_share_ci95"][0] is None, "where the bad seed is drawn alone"
+    assert not found["asvp_label_share_is_a_bound"]
+
+
+def test_auto_that_misses_the_target_is_a_bound_and_no_blank():
+    import policies
+
+    needs = {"random": 200, "standard": 100, "svpp": 160, "asvp": 110, "auto (crowd)": 300}
+    found = policies.study(made(needs), "accuracy", 1e11)
+    hours = 3 * 1e11 * np.array([110, 200]) / 1e11 / 3600
+    best, spent = 0.01 * np.array([110, 200]) + hours
+    assert found["auto_over_best_fixed"]["crowd"] == pytest.approx(spent / best)
+    assert found["auto_is_a_bound"] == ["crowd"]
+    policies.show("made", found)
 
 
 def test_standard_that_saves_nothing_gives_no_share():

@@ -11,7 +11,7 @@ from enn_finetune.bench.store import BOUGHT, RECORDS
 from enn_finetune.config import load_intended
 from enn_finetune.intended import run as intended
 
-TIMES = ("seconds", "scoring", "training")
+TIMES = ("seconds", "scoring", "training", "encoding", "evaluation")
 SETTINGS = """
 [task]
 name = "letters"

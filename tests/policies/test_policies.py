@@ -5,11 +5,13 @@ import pytest
 import tiny_runs
 import worlds
 
-from enn_finetune import pool
+from enn_finetune import checkpoint, online, pool
 from enn_finetune.config import ConfigError
+from enn_finetune.costs import CHARGED
 from enn_finetune.errors import InputError
 from enn_finetune.policies import Shared, deciding, fits, selector
-from enn_finetune.session import RunStoppedError
+from enn_finetune.report import command
+from enn_finetune.session import CHECKPOINT, RunStoppedError
 
 LABELS = [8, 12, 16, 20, 24]
 EVERY_ROUND = {"proxy.tolerance": 1e6, "proxy.patience": 1, "proxy.refreshes": 9}
@@ -37,9 +39,62 @@ def test_standard_buys_and_scores_as_a_pool_run_does(world, whole, tmp_path):
     problem = tiny_runs.prepared(config)
     pool.run(problem, config, tiny_runs.session(config, tmp_path))
     assert problem.oracle.bought.tolist() == whole["standard"][3]
-    plain = [(one["labels_bought"], one["metrics"]) for one in worlds.records(tmp_path)]
-    ours = [(one["labels_bought"], one["metrics"]) for one in worlds.records(whole["standard"][0])]
-    assert ours == plain
+    plain = worlds.timeless(worlds.records(tmp_path))
+    assert worlds.timeless(worlds.records(whole["standard"][0])) == plain, "costs too"
+    assert plain[-1]["policy"] == "standard"
+    assert plain[-1]["training"]["flops"] > plain[0]["training"]["flops"] > 0
+    assert plain[-1]["scoring"]["flops"] > plain[0]["scoring"]["flops"] == 0
+    assert plain[-1]["encoding"]["flops"] == 0
+
+
+def test_rows_bought_at_random_need_one_fit_only(world, tmp_path):
+    config = worlds.config_of(world, **{"acquisition.rule": "random"})
+    pool.run(tiny_runs.prepared(config), config, tiny_runs.session(config, tmp_path / "pool"))
+    worlds.course(config, tmp_path / "policy")
+    found = worlds.timeless(worlds.records(tmp_path / "pool"))
+    assert found == worlds.timeless(worlds.records(tmp_path / "policy"))
+    assert len({one["training"]["flops"] for one in found}) == 1
+    assert found[-1]["scoring"]["flops"] == 0
+    assert found[-1]["evaluation"]["flops"] > 4 * found[-1]["training"]["flops"]
+
+
+def test_an_interrupted_standard_run_is_charged_once(world, tmp_path, monkeypatch):
+    config = worlds.config_of(world)
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    pool.run(tiny_runs.prepared(config), config, tiny_runs.session(config, whole))
+    crash = tiny_runs.before_call(monkeypatch, pool, "choose", 3, tiny_runs.crash)
+    with crash, pytest.raises(tiny_runs.Crash):
+        pool.run(tiny_runs.prepared(config), config, tiny_runs.session(config, cut))
+    for _ in range(2):  # a finished run is resumed into itself
+        session = tiny_runs.session(config, cut, resume=True)
+        pool.run(tiny_runs.prepared(config), config, session)
+        assert worlds.left_by(cut) == worlds.left_by(whole)
+
+
+def test_a_run_that_began_without_an_account_has_none_of_a_half(world, tmp_path, monkeypatch):
+    config = worlds.config_of(world)
+    crash = tiny_runs.before_call(monkeypatch, pool, "choose", 3, tiny_runs.crash)
+    with crash, pytest.raises(tiny_runs.Crash):
+        pool.run(tiny_runs.prepared(config), config, tiny_runs.session(config, tmp_path))
+    _, saved = checkpoint.restore(tmp_path / CHECKPOINT, None)
+    del saved["session"]["ledger"]  # as checkpoints were before
+    checkpoint.save(tmp_path / CHECKPOINT, None, saved)
+    kept = saved["session"]["records"]
+    session = tiny_runs.session(config, tmp_path, resume=True)
+    pool.run(tiny_runs.prepared(config), config, session)
+    found = worlds.records(tmp_path)
+    assert ["training" in one for one in found] == [True] * kept + [False] * (5 - kept)
+
+
+def test_runs_that_cannot_be_compared_keep_no_account(world, tmp_path):
+    for name, keys in {
+        "online": {"regime": "online"},
+        "frozen": {"backbone.tune": "frozen"},
+    }.items():
+        config = worlds.config_of(world, **keys, **{"evaluation.every": 24})
+        session = tiny_runs.session(config, tmp_path / name)
+        (online if name == "online" else pool).run(tiny_runs.prepared(config), config, session)
+        assert all("training" not in one for one in worlds.records(tmp_path / name))
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -58,10 +113,11 @@ def test_costs_only_grow_and_what_draws_the_curve_is_apart(whole):
             values = [one[part]["flops"] for one in found]
             assert values == sorted(values)
     last = {name: worlds.records(case[0])[-1] for name, case in whole.items()}
-    assert last["standard"]["evaluation"]["flops"] == 0
     assert last["standard"]["encoding"]["flops"] == 0
-    assert last["svpp"]["evaluation"]["flops"] > 0
     ends = last["svpp"]["training"]["flops"]
+    scored = last["standard"]["evaluation"]["flops"]
+    assert scored > 0, "the predictions of the evaluation splits"
+    assert last["svpp"]["evaluation"]["flops"] == pytest.approx(scored + 5 * ends, rel=1e-6)
     firsts = [one["training"]["flops"] for one in worlds.records(whole["svpp"][0])]
     assert set(firsts) == {ends}, "one fit of as many steps, wherever svpp ends"
     assert last["standard"]["training"]["flops"] == pytest.approx(5 * ends, rel=0.01)
@@ -85,11 +141,96 @@ def test_features_of_a_refresh_change_what_is_bought(whole):
 
 def test_auto_follows_prices(world, whole, tmp_path):
     dear, _, _, _ = whole["auto"]
-    assert worlds.records(dear)[-1]["refreshed"] == [8, 12, 16, 20]
+    found = worlds.records(dear)
+    assert found[-1]["refreshed"] == [16, 20], "once there are twice the labels of the start"
     config = worlds.config_of(world, policy="auto", **{"prices.label": 1e-12})
     _, _, bought = worlds.course(config, tmp_path)
-    assert worlds.records(tmp_path)[-1]["refreshed"] == []
+    cheap = worlds.records(tmp_path)
+    assert cheap[-1]["refreshed"] == []
     assert bought == whole["svpp"][3]
+    parts = ("encoding", "scoring", "training", "evaluation", "metrics")
+    for mine, its in zip(
+        *map(worlds.timeless, (cheap, worlds.records(whole["svpp"][0]))), strict=True
+    ):
+        assert [mine[part] for part in parts] == [its[part] for part in parts]
+
+
+def test_auto_pays_for_all_that_it_tries(whole):
+    auto, svpp = (worlds.records(whole[name][0]) for name in ("auto", "svpp"))
+    last = [one["training"]["flops"] for one in auto]
+    ends = svpp[-1]["training"]["flops"]
+    # Three ways of training at 16 labels, one refresh more at 20, and the fit in the end.
+    assert last[2] == last[1] == pytest.approx(ends)
+    assert last[3] == pytest.approx(4 * ends, rel=0.5)
+    assert last[4] > last[3]
+    encoding = [one["encoding"]["flops"] for one in auto]
+    assert encoding[3] > encoding[2] == encoding[0]
+    state = worlds.left_by(whole["auto"][0])[1]
+    assert state["tried"]
+    charged = [sum(one[-1][part]["flops"] for part in CHARGED) for one in (auto, svpp)]
+    assert encoding[4] - encoding[0] + 3 * ends < state["explored"] < charged[0] - ends / 2
+    assert state["explored"] == pytest.approx(charged[0] - charged[1], rel=0.2)
+
+
+@pytest.mark.parametrize("better", [True, False])
+def test_auto_goes_on_with_what_predicted_better(world, whole, tmp_path, monkeypatch, better):
+    """New features of whatever quality, judged by losses that are made up."""
+    real = selector.Selector._losses
+
+    def made_up(self, parts, problem, count):
+        assert count == 4, "half of the labels bought at random"
+        mine = real(self, parts, problem, count)
+        fresh = problem.pool is not self.old.problem.pool
+        return np.full_like(mine, 0.1 if fresh == better else 0.9)
+
+    monkeypatch.setattr(selector.Selector, "_losses", made_up)
+    config = worlds.config_of(world, policy="auto", **DEAR)
+    _, _, bought = worlds.course(config, tmp_path)
+    state = worlds.left_by(tmp_path)[1]
+    assert [one[-1] for one in state["refreshes"]] == [better, False] if better else [False, False]
+    assert (bought == whole["svpp"][3]) == (not better)
+
+
+def test_rows_apart_train_no_encoder_that_chooses(world, tmp_path, monkeypatch):
+    seen = []
+    real = fits.trained
+
+    def watched(problem, config, number):
+        seen.append(problem.oracle.bought.tolist())
+        return real(problem, config, number)
+
+    monkeypatch.setattr(fits, "trained", watched)
+    keys = CASES["auto"] | {"evaluation.every": 24}
+    _, _, bought = worlds.course(worlds.config_of(world, **keys), tmp_path)
+    assert seen[0] == bought[:8]
+    assert seen[-1] == bought, "the last fit takes them all"
+    assert len(seen) == 2 + 3 + 1
+    assert all(not set(one) & set(bought[:4]) for one in seen[1:-1])
+
+
+def test_lp_ft_ends_in_auto_when_the_pretrained_features_are_stale(world, tmp_path, monkeypatch):
+    """New features begin the readings of asvp anew; auto reads those of the pretrained encoder."""
+    probes = []
+    real = fits.trained
+
+    def watched(problem, config, number):
+        probes.append((number, config.train.probe_steps))
+        return real(problem, config, number)
+
+    monkeypatch.setattr(fits, "trained", watched)
+    monkeypatch.setattr(deciding, "chosen", lambda losses, operations: 1)  # LP-FT
+    keys = {"policy": "auto", "proxy.tolerance": 1e6, "budget.labels": 36, **DEAR}
+    worlds.course(worlds.config_of(world, **keys), tmp_path)
+    last = dict(probes)
+    assert [last[number] for number in (0, 3, 4, 5, 6, 7)] == [0, 2, 2, 0, 0, 0]
+    assert worlds.left_by(tmp_path)[1]["fired"]
+
+
+def test_modes_are_checked_before_work_starts(world, tmp_path):
+    config = worlds.config_of(world, policy="auto", **{"proxy.modes": "lora", "backbone.rank": 99})
+    with pytest.raises(ConfigError, match=r"proxy.modes: lora: backbone.rank: 99 is more than"):
+        worlds.course(config, tmp_path)
+    assert worlds.records(tmp_path) == []
 
 
 def test_a_probe_comes_first_until_the_features_are_stale(world, tmp_path, monkeypatch):
@@ -154,18 +295,6 @@ def test_runs_that_share_are_charged_as_if_they_did_not(world, whole, tmp_path):
 # Another model chooses
 
 
-@pytest.fixture(scope="module")
-def smaller(tmp_path_factory):
-    """Another encoder: its weights in another order."""
-    import tiny_bert
-
-    folder = tmp_path_factory.mktemp("smaller") / "bert"
-    every = tiny_bert.random_tensors().items()
-    tensors = {name: array[::-1].copy() for name, array in every if "layer.1" not in name}
-    tiny_bert.write(folder, tensors, num_hidden_layers=1)
-    return folder
-
-
 @pytest.mark.parametrize("policy", ["standard", "svpp", "asvp"])
 def test_a_small_model_selects_for_another(world, whole, smaller, tmp_path, monkeypatch, policy):
     trained = []
@@ -186,14 +315,6 @@ def test_a_small_model_selects_for_another(world, whole, smaller, tmp_path, monk
     assert large == [0, 2, 4], "where the curve is drawn, and in the end"
     last = worlds.records(tmp_path)[-1]
     assert last["evaluation"]["flops"] > 0
-
-
-@pytest.mark.slow
-def test_mc_dropout_is_an_option_of_the_proxy(world, whole, tmp_path):
-    keys = {"policy": "svpp", "proxy.head": "mc_dropout", "evaluation.every": 24}
-    _, _, bought = worlds.course(worlds.config_of(world, **keys), tmp_path)
-    assert bought[:8] == whole["svpp"][3][:8]
-    assert bought != whole["svpp"][3]
 
 
 def test_a_list_is_replayed_on_any_successor(world, smaller, tmp_path):
@@ -258,47 +379,6 @@ def test_the_surest_of_each_class_are_taken_as_they_are_predicted():
     assert sorted(found.tolist()) == [2, 3, 5]
 
 
-# Decisions
-
-
-def reading(labels, value):
-    return deciding.Reading(labels, 0.0, value)
-
-
-def test_features_are_stale_when_the_indicator_no_longer_rises(world):
-    config = worlds.config_of(world, policy="asvp", **{"proxy.tolerance": 0.01})
-    rising = [reading(8, -0.8), reading(12, -0.7), reading(16, -0.6)]
-    assert not deciding.stale(rising, config)
-    assert deciding.stale([*rising, reading(20, -0.595)], config)
-    assert not deciding.stale(rising[:1] + rising[:1], config), "too few to say"
-
-
-def test_new_features_are_worth_less_where_the_old_ones_are_young(world):
-    config = worlds.config_of(world, **{"prices.label": 2.0})
-    assert deciding.worth(8, 0, config, 0.1) == pytest.approx(0.1 * 16 * 2)
-    assert deciding.worth(16, 12, config, 0.1) == pytest.approx(0.1 * 0.25 * 8 * 2)
-    assert deciding.worth(24, 0, config, 0.1) == 0
-
-
-def test_what_is_learned_of_new_features_is_bounded():
-    worse, better = np.full(9, 0.9), np.full(9, 0.3)
-    assert deciding.learned(0.1, worse, better) == 0.2
-    assert deciding.learned(0.1, better, worse) == 0.05
-    assert deciding.learned(0.25, worse, better) == deciding.MOST
-    assert deciding.learned(0.1, worse, worse) == 0.1
-    noisy = np.array([0.0, 5.0, 0.0, 0.1])
-    assert deciding.learned(0.1, noisy, noisy[::-1]) == 0.1
-
-
-def test_the_cheapest_mode_that_is_as_good_is_taken():
-    rng = np.random.default_rng(0)
-    base = rng.uniform(0.2, 0.8, 30)
-    losses = [base, base + 0.001 * rng.normal(size=30), base + 0.5]
-    assert deciding.cheapest(losses, [3.0, 2.0, 1.0]) in (0, 1)
-    assert deciding.cheapest([base, base, base + 0.5], [3.0, 2.0, 1.0]) == 1
-    assert deciding.cheapest([base, base + 0.5], [3.0, 1.0]) == 0
-
-
 # Configs
 
 
@@ -319,6 +399,11 @@ def test_the_cheapest_mode_that_is_as_good_is_taken():
             "proxy.head",
         ),
         ({"policy": "sometimes"}, "policy"),
+        (
+            {"proxy.path": "some", "proxy.head": "mc_dropout", "head.kind": "epinet"},
+            "linear classification layer",
+        ),
+        ({"proxy.head": "mc_dropout", "acquisition.rule": "bald"}, "linear head has none"),
     ],
 )
 def test_what_cannot_be_run_is_refused(world, keys, words):
@@ -326,9 +411,24 @@ def test_what_cannot_be_run_is_refused(world, keys, words):
         worlds.config_of(world, **keys)
 
 
-def test_a_train_command_runs_a_policy(world, tmp_path):
-    keys = {"policy": "svpp", "evaluation.every": 24}
-    summary = tiny_runs.run(worlds.config_of(world, **keys), tmp_path)
-    assert summary["labels_bought"] == 24
-    assert (tmp_path / "model" / "model.safetensors").exists()
-    assert selector.Shared().fits == {}
+def test_train_and_report_say_what_policies_cost(world, tmp_path):
+    runs = {
+        "random": {"acquisition.rule": "random"},
+        "standard": {},
+        "svpp": {"policy": "svpp"},
+    }
+    for name, keys in runs.items():
+        config = worlds.config_of(world, **keys, **{"evaluation.every": 16})
+        summary = tiny_runs.run(config, tmp_path / name)
+        assert summary["labels_bought"] == 24
+        assert (tmp_path / name / "model" / "model.safetensors").exists()
+    found = command.run([tmp_path / name for name in runs], tmp_path / "r" / "report.html")
+    (money,) = found["money"].values()
+    arms = {name: arm["flops"] for name, arm in money["arms"].items()}
+    assert list(arms) == ["linear/random", "linear/margin", "linear/margin, svpp"]
+    one_fit, standard, svpp = arms.values()
+    assert standard["training"] == pytest.approx(5 * one_fit["training"], rel=0.01)
+    assert svpp["training"] == pytest.approx(one_fit["training"], rel=0.01)
+    assert svpp["encoding"] > standard["encoding"] == one_fit["encoding"] == 0
+    assert money["prices"][0]["label"] == 0.1, "the config's prices come first"
+    assert money["speed"] == 1e6

@@ -49,6 +49,6 @@ def timeless(value):
 def left_by(out):
     """All that must be the same however often a run was interrupted."""
     _, metadata = files.load_arrays(out / CHECKPOINT)
-    state = json.loads(metadata["state"])["regime"]
-    state["ledger"] = {part: work[0] for part, work in state["ledger"].items()}
-    return timeless(records(out)), state
+    state = json.loads(metadata["state"])
+    ledger = {part: work[0] for part, work in state["session"]["ledger"].items()}
+    return timeless(records(out)), state["regime"], ledger
