@@ -2,6 +2,7 @@
 
 import pytest
 import tiny_runs
+import worlds
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +20,13 @@ def smaller(tmp_path_factory):
     tensors = {name: array[::-1].copy() for name, array in every if "layer.1" not in name}
     tiny_bert.write(folder, tensors, num_hidden_layers=1)
     return folder
+
+
+@pytest.fixture(scope="session")
+def whole(world, tmp_path_factory):
+    """Each policy run once, whole: its folder, and what `worlds.course` gives."""
+    found = {}
+    for name, keys in worlds.CASES.items():
+        out = tmp_path_factory.mktemp(name)
+        found[name] = (out, *worlds.course(worlds.config_of(world, **keys), out))
+    return found

@@ -7,31 +7,9 @@ import worlds
 
 from enn_finetune import checkpoint, online, pool
 from enn_finetune.config import ConfigError
-from enn_finetune.costs import CHARGED
-from enn_finetune.errors import InputError
-from enn_finetune.policies import Shared, deciding, fits, selector
+from enn_finetune.policies import Shared
 from enn_finetune.report import command
 from enn_finetune.session import CHECKPOINT, RunStoppedError
-
-LABELS = [8, 12, 16, 20, 24]
-EVERY_ROUND = {"proxy.tolerance": 1e6, "proxy.patience": 1, "proxy.refreshes": 9}
-DEAR = {"prices.label": 1e6}
-CASES = {
-    "standard": {},
-    "svpp": {"policy": "svpp"},
-    "asvp": {"policy": "asvp", **EVERY_ROUND},
-    "auto": {"policy": "auto", "proxy.modes": "bitfit", **DEAR},
-}
-
-
-@pytest.fixture(scope="module")
-def whole(world, tmp_path_factory):
-    """Each policy run once, whole."""
-    found = {}
-    for name, keys in CASES.items():
-        out = tmp_path_factory.mktemp(name)
-        found[name] = (out, *worlds.course(worlds.config_of(world, **keys), out))
-    return found
 
 
 def test_standard_buys_and_scores_as_a_pool_run_does(world, whole, tmp_path):
@@ -97,12 +75,12 @@ def test_runs_that_cannot_be_compared_keep_no_account(world, tmp_path):
         assert all("training" not in one for one in worlds.records(tmp_path / name))
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", worlds.CASES)
 def test_rounds_buy_what_the_budget_says(whole, name):
     out, _, rounds, bought = whole[name]
     assert rounds == 4
     assert len(set(bought)) == len(bought) == 24
-    assert [one["labels_bought"] for one in worlds.records(out)] == LABELS
+    assert [one["labels_bought"] for one in worlds.records(out)] == worlds.LABELS
     assert bought[:8] == whole["standard"][3][:8], "policies of a seed begin alike"
 
 
@@ -139,109 +117,10 @@ def test_features_of_a_refresh_change_what_is_bought(whole):
     assert bought["asvp"] != bought["svpp"]
 
 
-def test_auto_follows_prices(world, whole, tmp_path):
-    dear, _, _, _ = whole["auto"]
-    found = worlds.records(dear)
-    assert found[-1]["refreshed"] == [16, 20], "once there are twice the labels of the start"
-    config = worlds.config_of(world, policy="auto", **{"prices.label": 1e-12})
-    _, _, bought = worlds.course(config, tmp_path)
-    cheap = worlds.records(tmp_path)
-    assert cheap[-1]["refreshed"] == []
-    assert bought == whole["svpp"][3]
-    parts = ("encoding", "scoring", "training", "evaluation", "metrics")
-    for mine, its in zip(
-        *map(worlds.timeless, (cheap, worlds.records(whole["svpp"][0]))), strict=True
-    ):
-        assert [mine[part] for part in parts] == [its[part] for part in parts]
-
-
-def test_auto_pays_for_all_that_it_tries(whole):
-    auto, svpp = (worlds.records(whole[name][0]) for name in ("auto", "svpp"))
-    last = [one["training"]["flops"] for one in auto]
-    ends = svpp[-1]["training"]["flops"]
-    # Three ways of training at 16 labels, one refresh more at 20, and the fit in the end.
-    assert last[2] == last[1] == pytest.approx(ends)
-    assert last[3] == pytest.approx(4 * ends, rel=0.5)
-    assert last[4] > last[3]
-    encoding = [one["encoding"]["flops"] for one in auto]
-    assert encoding[3] > encoding[2] == encoding[0]
-    state = worlds.left_by(whole["auto"][0])[1]
-    assert state["tried"]
-    charged = [sum(one[-1][part]["flops"] for part in CHARGED) for one in (auto, svpp)]
-    assert encoding[4] - encoding[0] + 3 * ends < state["explored"] < charged[0] - ends / 2
-    assert state["explored"] == pytest.approx(charged[0] - charged[1], rel=0.2)
-
-
-@pytest.mark.parametrize("better", [True, False])
-def test_auto_goes_on_with_what_predicted_better(world, whole, tmp_path, monkeypatch, better):
-    """New features of whatever quality, judged by losses that are made up."""
-    real = selector.Selector._losses
-
-    def made_up(self, parts, problem, count):
-        assert count == 4, "half of the labels bought at random"
-        mine = real(self, parts, problem, count)
-        fresh = problem.pool is not self.old.problem.pool
-        return np.full_like(mine, 0.1 if fresh == better else 0.9)
-
-    monkeypatch.setattr(selector.Selector, "_losses", made_up)
-    config = worlds.config_of(world, policy="auto", **DEAR)
-    _, _, bought = worlds.course(config, tmp_path)
-    state = worlds.left_by(tmp_path)[1]
-    assert [one[-1] for one in state["refreshes"]] == [better, False] if better else [False, False]
-    assert (bought == whole["svpp"][3]) == (not better)
-
-
-def test_rows_apart_train_no_encoder_that_chooses(world, tmp_path, monkeypatch):
-    seen = []
-    real = fits.trained
-
-    def watched(problem, config, number):
-        seen.append(problem.oracle.bought.tolist())
-        return real(problem, config, number)
-
-    monkeypatch.setattr(fits, "trained", watched)
-    keys = CASES["auto"] | {"evaluation.every": 24}
-    _, _, bought = worlds.course(worlds.config_of(world, **keys), tmp_path)
-    assert seen[0] == bought[:8]
-    assert seen[-1] == bought, "the last fit takes them all"
-    assert len(seen) == 2 + 3 + 1
-    assert all(not set(one) & set(bought[:4]) for one in seen[1:-1])
-
-
-def test_lp_ft_ends_in_auto_when_the_pretrained_features_are_stale(world, tmp_path, monkeypatch):
-    """New features begin the readings of asvp anew; auto reads those of the pretrained encoder."""
-    probes = []
-    real = fits.trained
-
-    def watched(problem, config, number):
-        probes.append((number, config.train.probe_steps))
-        return real(problem, config, number)
-
-    monkeypatch.setattr(fits, "trained", watched)
-    monkeypatch.setattr(deciding, "chosen", lambda losses, operations: 1)  # LP-FT
-    keys = {"policy": "auto", "proxy.tolerance": 1e6, "budget.labels": 36, **DEAR}
-    worlds.course(worlds.config_of(world, **keys), tmp_path)
-    last = dict(probes)
-    assert [last[number] for number in (0, 3, 4, 5, 6, 7)] == [0, 2, 2, 0, 0, 0]
-    assert worlds.left_by(tmp_path)[1]["fired"]
-
-
-def test_modes_are_checked_before_work_starts(world, tmp_path):
-    config = worlds.config_of(world, policy="auto", **{"proxy.modes": "lora", "backbone.rank": 99})
-    with pytest.raises(ConfigError, match=r"proxy.modes: lora: backbone.rank: 99 is more than"):
-        worlds.course(config, tmp_path)
-    assert worlds.records(tmp_path) == []
-
-
 def test_a_probe_comes_first_until_the_features_are_stale(world, tmp_path, monkeypatch):
-    seen = []
-    real = fits.trained
-
-    def watched(problem, config, number):
-        seen.append((number, config.train.probe_steps))
-        return real(problem, config, number)
-
-    monkeypatch.setattr(fits, "trained", watched)
+    seen = worlds.watched_fits(
+        monkeypatch, lambda problem, config, number: (number, config.train.probe_steps)
+    )
     keys = {"proxy.tolerance": 1e6, "proxy.patience": 2}
     worlds.course(worlds.config_of(world, policy="asvp", **keys), tmp_path)
     assert [probe for _, probe in seen] == [2, 2, 0, 0, 0]
@@ -253,7 +132,7 @@ def test_a_probe_comes_first_until_the_features_are_stale(world, tmp_path, monke
 def test_a_signal_in_any_round_changes_nothing(world, whole, tmp_path, monkeypatch, name, choice):
     import signal
 
-    config = worlds.config_of(world, **CASES[name])
+    config = worlds.config_of(world, **worlds.CASES[name])
     strike = tiny_runs.before_call(
         monkeypatch, pool, "choose", choice, lambda: signal.raise_signal(signal.SIGTERM)
     )
@@ -265,7 +144,7 @@ def test_a_signal_in_any_round_changes_nothing(world, whole, tmp_path, monkeypat
 
 @pytest.mark.parametrize("name", ["asvp", "auto"])
 def test_a_kill_changes_nothing(world, whole, tmp_path, monkeypatch, name):
-    config = worlds.config_of(world, **CASES[name])
+    config = worlds.config_of(world, **worlds.CASES[name])
     crash = tiny_runs.before_call(monkeypatch, pool, "choose", 4, tiny_runs.crash)
     with crash, pytest.raises(tiny_runs.Crash):
         worlds.course(config, tmp_path)
@@ -274,7 +153,7 @@ def test_a_kill_changes_nothing(world, whole, tmp_path, monkeypatch, name):
 
 
 def test_a_finished_run_is_resumed_into_itself(world, whole, tmp_path):
-    config = worlds.config_of(world, policy="asvp", **EVERY_ROUND)
+    config = worlds.config_of(world, policy="asvp", **worlds.EVERY_ROUND)
     first, *_ = worlds.course(config, tmp_path)
     before = worlds.left_by(tmp_path)
     again, *_ = worlds.course(config, tmp_path)
@@ -286,100 +165,10 @@ def test_a_finished_run_is_resumed_into_itself(world, whole, tmp_path):
 def test_runs_that_share_are_charged_as_if_they_did_not(world, whole, tmp_path):
     shared = Shared()
     for name in ("svpp", "asvp", "auto"):
-        config = worlds.config_of(world, **CASES[name])
+        config = worlds.config_of(world, **worlds.CASES[name])
         worlds.course(config, tmp_path / name, shared=shared)
         assert worlds.left_by(tmp_path / name) == worlds.left_by(whole[name][0])
     assert len(shared.features) == 1
-
-
-# Another model chooses
-
-
-@pytest.mark.parametrize("policy", ["standard", "svpp", "asvp"])
-def test_a_small_model_selects_for_another(world, whole, smaller, tmp_path, monkeypatch, policy):
-    trained = []
-    real = fits.trained
-
-    def watched(problem, config, number):
-        trained.append((config.backbone.path, number))
-        return real(problem, config, number)
-
-    monkeypatch.setattr(fits, "trained", watched)
-    keys = CASES[policy] | {"proxy.path": str(smaller), "evaluation.every": 16}
-    _, _, bought = worlds.course(worlds.config_of(world, **keys), tmp_path)
-    assert bought[:8] == whole[policy][3][:8]
-    assert bought != whole[policy][3]
-    small = [number for path, number in trained if path == (str(smaller),)]
-    large = [number for path, number in trained if path != (str(smaller),)]
-    assert small == {"standard": [0, 1, 2, 3], "svpp": [], "asvp": [1, 3]}[policy]
-    assert large == [0, 2, 4], "where the curve is drawn, and in the end"
-    last = worlds.records(tmp_path)[-1]
-    assert last["evaluation"]["flops"] > 0
-
-
-def test_a_list_is_replayed_on_any_successor(world, smaller, tmp_path):
-    rows = np.random.default_rng(0).permutation(tiny_runs.TRAIN_ROWS)[:24]
-    config = worlds.config_of(world, **{"backbone.path": str(smaller), "evaluation.every": 8})
-    _, _, bought = worlds.course(config, tmp_path, given=rows)
-    assert bought == rows.tolist()
-    last = worlds.records(tmp_path)[-1]
-    assert last["scoring"]["flops"] == last["encoding"]["flops"] == 0
-    assert last["training"]["flops"] > 0
-
-
-def test_a_file_of_bought_rows_is_replayed(world, whole, tmp_path):
-    import json
-
-    bought = whole["asvp"][3]
-    lines = [{"task": "custom", "seed": seed, "rows": bought[:: 1 - 2 * seed]} for seed in (0, 1)]
-    path = tmp_path / "bought.jsonl"
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    keys = {"proxy.replay": str(path), "evaluation.every": 24}
-    _, _, again = worlds.course(worlds.config_of(world, **keys), tmp_path / "run")
-    assert again == bought, "the pool is the whole training file: rows have their own numbers"
-    for words, line in {
-        "at least the 24 rows": {"rows": bought[:5]},
-        "not in the pool": {"rows": [9999] * 24},
-        "found 0 lists": {"seed": 7},
-    }.items():
-        path.write_text(json.dumps(lines[0] | line) + "\n")
-        with pytest.raises(InputError, match=words):
-            worlds.course(worlds.config_of(world, **keys), tmp_path / words)
-
-
-# Pseudo-labels
-
-
-def test_pseudo_labels_read_no_label(world, tmp_path, monkeypatch):
-    asked = []
-    real = fits.Oracle
-
-    class Watched(real):
-        def __init__(self, targets, budget):
-            asked.append(targets.copy())
-            super().__init__(targets, budget)
-
-    monkeypatch.setattr(fits, "Oracle", Watched)
-    config = worlds.config_of(world, policy="svpp", **{"proxy.pseudo": 0.2, "evaluation.every": 24})
-    problem = tiny_runs.prepared(config)
-    real_targets = problem.oracle._targets
-    session = tiny_runs.session(config, tmp_path)
-    from enn_finetune.policies import run
-
-    run(problem, config, session)
-    assert len(problem.oracle.bought) == 24, "none of them is bought"
-    owned = problem.oracle.owned
-    assert (asked[-1].sum(1) > 0).sum() == 24 + 12
-    np.testing.assert_array_equal(asked[-1][owned], real_targets[owned])
-
-
-def test_the_surest_of_each_class_are_taken_as_they_are_predicted():
-    first = np.array([0.9, 0.6, 0.95, 0.3, 0.45, 0.99])
-    found = fits.surest(np.stack([first, 1 - first], 1), 3)
-    assert sorted(found.tolist()) == [2, 3, 5]
-
-
-# Configs
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import json
 import tiny_runs
 
 from enn_finetune import files
-from enn_finetune.policies import run
+from enn_finetune.policies import fits, run
 from enn_finetune.session import CHECKPOINT, RECORDS
 
 KEYS = {
@@ -20,6 +20,16 @@ KEYS = {
     "train.min_steps": 6,
     "proxy.probe_steps": 2,
     "prices.speed": 1e6,
+}
+
+LABELS = [8, 12, 16, 20, 24]
+EVERY_ROUND = {"proxy.tolerance": 1e6, "proxy.patience": 1, "proxy.refreshes": 9}
+DEAR = {"prices.label": 1e6}
+CASES = {
+    "standard": {},
+    "svpp": {"policy": "svpp"},
+    "asvp": {"policy": "asvp", **EVERY_ROUND},
+    "auto": {"policy": "auto", "proxy.modes": "bitfit", **DEAR},
 }
 
 
@@ -52,3 +62,15 @@ def left_by(out):
     state = json.loads(metadata["state"])
     ledger = {part: work[0] for part, work in state["session"]["ledger"].items()}
     return timeless(records(out)), state["regime"], ledger
+
+
+def watched_fits(monkeypatch, seen):
+    """A list that grows by `seen(problem, config, number)` of each fit from here on."""
+    found, real = [], fits.trained
+
+    def watched(problem, config, number):
+        found.append(seen(problem, config, number))
+        return real(problem, config, number)
+
+    monkeypatch.setattr(fits, "trained", watched)
+    return found
