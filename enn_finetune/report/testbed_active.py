@@ -99,13 +99,34 @@ def section(one: Active) -> list[Child]:
     if one.summary["notes"]:
         notes = (element("li", text) for text in one.summary["notes"])
         parts.append(element("ul", *notes, class_="notes"))
-    accuracy: list[Row] = [
-        [arm_name(looks(one.summary), name), f"{arm['accuracy']:.3f}", f"{arm['ece']:.3f}"]
-        for name, arm in cast(dict[str, dict], one.json["arms"]).items()
-    ]
-    folded = grid(["arm", "accuracy", "ECE"], accuracy, "Means over problems.")
-    parts.append(details("Accuracy and calibration at the end", folded))
+    parts.append(
+        details("At the end: accuracy, calibration, and what the way there cost", _end(one))
+    )
     return parts
+
+
+def _end(one: Active) -> Element:
+    """Scores at the last label count that the table above has no room for."""
+    styles, rows = looks(one.summary), cast(list[Row], [])
+    for name, arm in cast(dict[str, dict], one.json["arms"]).items():
+        regret, excess = arm["selection_regret"], arm["kl_excess"]
+        figures = [f"{arm['accuracy']:.3f}", f"{arm['ece']:.3f}"]
+        row: Row = [arm_name(styles, name), *figures, DASH if excess is None else f"{excess:.4f}"]
+        for part, form in (("total", ".2f"), ("saved", "+.2f")):
+            base = name == one.json["baseline"] and part == "saved"
+            if regret is None or base:
+                row.append(DASH)
+            else:
+                found = regret[part]
+                row.append(two_lines(format(found["mean"], form), spread(found["ci95"])))
+        rows.append(row)
+    header = ["arm", "accuracy", "ECE", "excess of the KL", "selection regret", "saved of it"]
+    caption = (
+        "Means over problems; small figures are 95 % intervals. Excess: what of the KL at the end "
+        "is estimated to be due to drawing finitely many functions. Selection regret, in nats: the "
+        f"KL summed over all label counts; saved: {one.json['baseline']}'s less the arm's."
+    )
+    return grid(header, rows, caption)
 
 
 def table(one: Active) -> Element:

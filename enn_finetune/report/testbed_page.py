@@ -92,12 +92,15 @@ def _scores(settings: Settings, agents: list[str], score: str, reference: str) -
             small = spread(value["ci95"])
             if value.get("bias", 0) >= 0.0005:
                 small += f", excess {value['bias']:.3f}"
+            if "ess" in value and score != "joint_kl_1":
+                small += f", effective size {value['ess']:,.0f}"
             cells.append(two_lines(f"{value['mean']:.3f}", small, f"tone {kind}" if kind else ""))
         rows.append(cells)
     caption = (
         f"Means over problems; small figures are 95 % intervals. Green: better than {reference}, "
         "red: worse, by the paired interval; else not settled. A dash at the floor: its particles "
-        "are too few to be trusted there."
+        "are too few to be trusted there. Effective size: what a group's labels leave of them, the "
+        "least over problems."
     )
     return grid(["setting", *agents], rows, caption)
 

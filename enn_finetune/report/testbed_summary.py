@@ -13,14 +13,19 @@
                 kl, ci95, accuracy, ece     with all candidates labelled (or at the curve's end)
                 regret              mean over label counts of the KL above the target, and ci95
                 regret_saved        of the baseline's, paired by problem, and ci95
+                selection_regret    as recorded: the KL summed over label counts, in nats, with all
+                                    candidates labelled (total) and below the baseline's (saved),
+                                    each mean and ci95; curve, by labels
+                kl_excess           estimate of what of kl is due to drawing finitely many functions
                 losses              problems on which its regret is above the baseline's
                 curves              kl by labels: mean, low, high; kl_saved, how far it is below
                                     the baseline's at the same labels, paired by problem
     supervised  by setting ("2 inputs, temperature 0.1, 20 rows"): input_dim, temperature, ratio,
                 rows, floor_ess (least effective sample size; the floor is left out where it is
                 below 100), and by agent, floor included: problems, and for kl, accuracy, ece and
-                joint_kl_TAU: mean, ci95, bias (estimated excess of joint KLs), and against, the
-                paired difference from the reference agent with its ci95
+                joint_kl_TAU: mean, ci95, bias (estimated excess of joint KLs), ess (of the floor:
+                what the labels of TAU rows leave of its particles, least over problems), and
+                against, the paired difference from the reference agent with its ci95
     reference   the agent that supervised differences are from
     paper       what the paper reports of active learning
     study       config, config_hash, commit, machine, commands, seconds
@@ -37,6 +42,7 @@ import numpy as np
 from enn_finetune import files
 from enn_finetune.errors import InputError
 from enn_finetune.records import Record
+from enn_finetune.report.testbed_regret import excess, regret_json
 from enn_finetune.savings import (
     RESAMPLES,
     ArmJson,
@@ -169,6 +175,8 @@ def active_json(summary: Summary, lines: Sequence[ActiveLine]) -> Json:
             **{score: _final(arm, score) for score in ("accuracy", "ece")},
             "regret": regret._asdict(),
             "regret_saved": saved._asdict(),
+            "selection_regret": regret_json(lines, name, summary["baseline"]),
+            "kl_excess": excess(lines, name),
             "losses": sum(base[problem] < own[problem] for problem in shared),
             "problems": arm["seeds"],
             "curves": {
@@ -269,13 +277,15 @@ def _agent(found: dict[int, SupervisedLine], base: dict[int, SupervisedLine]) ->
     shared = [problem for problem in found if problem in base]
     entry: Json = {"problems": len(found)}
     for name in names:
-        if name.endswith("_bias"):
+        if name.endswith(("_bias", "_ess")):
             continue
         mean = mean_of([line["scores"][name] for line in found.values()])
         score: Json = {"mean": mean.mean, "ci95": mean.ci95}
         if f"{name}_bias" in names:
             biases = [line["scores"][f"{name}_bias"] for line in found.values()]
             score["bias"] = float(np.mean(biases))
+        if f"{name}_ess" in names:
+            score["ess"] = min(line["scores"][f"{name}_ess"] for line in found.values())
         if shared:
             gaps = [found[p]["scores"][name] - base[p]["scores"][name] for p in shared]
             score["against"] = mean_of(gaps)._asdict()

@@ -168,13 +168,23 @@ METHOD: Mapping[str, str] = {
     "extrapolated. Ratios have paired bootstrap intervals over problems.",
     "Regret": "the mean over label counts of the KL above the target: what choosing in this order "
     "has cost on the way.",
+    "Excess of the KL": "an agent that draws its functions is scored through a mean of finitely "
+    "many of them, and its KL is too high in expectation. Estimated by halves, KL(K / 2) - KL(K) "
+    "over the functions of the exam; nothing is taken off. Agents that show all their functions "
+    "have none.",
+    "Selection regret": "the KL summed over label counts, every KL standing for the labels since "
+    "the evaluation before: what is lost against the generator by predicting one row after each "
+    "label, in nats.",
     "Joint KL": "of tau rows predicted together, each one of two anchors (dyadic sampling, arXiv "
     "2202.13509): nats a group. All label tables are summed over where they are few (tau = 1 and "
     "10 with two classes), else drawn. Over finitely many functions the estimate is too high; the "
     "excess, estimated by halves, is given in the unfolded table where it is not 0.",
     "Floor": "the posterior mean of the generator itself, by importance-weighted particles; shown "
     "where the effective sample size is at least 100 on every problem of the setting. That is "
-    "enough for one row; for many rows together it is too high, and an agent may be below it.",
+    "enough for one row; for many rows together it is too high by the excess shown, half the mean "
+    "of 1 / (effective size once their labels are known too) - 1 / (effective size before): its "
+    "bias to second order as a ratio of weighted means. Where that nears .5, few particles are "
+    "left, the estimate says too little, and an agent may be below the floor.",
     "Settings": "a problem of one number has the same generator and rows at every temperature and "
     "ratio: settings are not independent of one another.",
     "Settled": "the 95 % interval of the paired difference lies on one side of 0 (t-interval over "

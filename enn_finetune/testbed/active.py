@@ -76,7 +76,17 @@ class Learner(NamedTuple):
     seen: Array  # (N, C) float32: how often each candidate had each label
     history: Array  # (S,) int32: rows of the table in the order in which they came
     taken: Array  # () int32: how many of them there are
-    key: Array
+    key: Array  # of all its steps
+
+
+class Draw(NamedTuple):
+    """The randomness of one step; drawn for many of them at a time, which costs a fraction."""
+
+    indices: Array  # key of the functions that priorities are taken over
+    rule: Array  # key
+    label: Array  # (C,) standard Gumbel
+    places: Array  # (updates, batch) uniform on [0, 1): which of the known rows are in a batch
+    loss: Array  # (updates,) keys
 
 
 class Evaluation(NamedTuple):
@@ -84,6 +94,7 @@ class Evaluation(NamedTuple):
 
     labels: Array  # () int32: distinct candidates whose label is known
     kl: Array  # ()
+    excess: Array  # (): what of it is due to drawing finitely many functions, estimated by halves
     accuracy: Array  # ()
     ece: Array  # ()
     rows: Array  # (every,) int32: the candidates chosen since the evaluation before
@@ -115,28 +126,44 @@ def begin(agent: Agent, spec: Spec, key: Array, steps: Steps) -> Learner:
     )
 
 
+def draw(steps: Steps, classes: int, key: Array, taken: Array) -> Draw:
+    """The randomness of the steps numbered `taken` (T,) of a learner: each field (T, ...).
+
+    A step's depends on its number and not on the steps that it is drawn with.
+    """
+
+    def one(number: Array) -> Draw:
+        indices, rule, label, places, loss = jax.random.split(jax.random.fold_in(key, number), 5)
+        return Draw(
+            indices,
+            rule,
+            jax.random.gumbel(label, (classes,)),
+            jax.random.uniform(places, (steps.updates, steps.batch)),
+            jax.random.split(loss, steps.updates),
+        )
+
+    return jax.vmap(one)(taken)
+
+
 def step(
-    agent: Agent, steps: Steps, world: World, course: Course, learner: Learner
+    agent: Agent, steps: Steps, world: World, course: Course, learner: Learner, drawn: Draw
 ) -> tuple[Learner, Array]:
     """Choose a candidate, read its label, train; returns the candidate too."""
-    key, index_key, rule_key, label_key, train_key = jax.random.split(learner.key, 5)
     fit = fitting.finish(agent, learner.state, world.table, learner.seen.reshape(-1))
-    log_probs = agent.log_probs(fit, index_key, world.data.x, steps.functions)
+    log_probs = agent.log_probs(fit, drawn.indices, world.data.x, steps.functions)
     free = course.again | (jnp.sum(learner.seen, axis=1) == 0)
-    row = _first_best(jnp.where(free, _priorities(steps, course, log_probs, rule_key), -jnp.inf))
-    drawn = jax.random.categorical(label_key, world.log_true[row])
-    label = jnp.where(course.again, drawn.astype(jnp.int32), world.data.y[row])
+    row = _first_best(jnp.where(free, _priorities(steps, course, log_probs, drawn.rule), -jnp.inf))
+    fresh = jnp.argmax(world.log_true[row] + drawn.label).astype(jnp.int32)
+    label = jnp.where(course.again, fresh, world.data.y[row])
     cell = row * world.log_true.shape[1] + label
     # Comparing with all places is quicker on a CPU than a scatter of one value a run.
     seen = learner.seen.reshape(-1) + (jnp.arange(learner.seen.size) == cell)
-    learner = Learner(
-        state=learner.state,
+    learner = learner._replace(
         seen=seen.reshape(learner.seen.shape),
         history=learner.history.at[learner.taken].set(cell),
         taken=learner.taken + 1,
-        key=key,
     )
-    return learner._replace(state=_train(agent, steps, world, course, learner, train_key)), row
+    return learner._replace(state=_train(agent, steps, world, course, learner, drawn)), row
 
 
 def _priorities(steps: Steps, course: Course, log_probs: Array, key: Array) -> Array:
@@ -154,32 +181,36 @@ def _first_best(priorities: Array) -> Array:
 
 
 def _train(
-    agent: Agent, steps: Steps, world: World, course: Course, learner: Learner, key: Array
+    agent: Agent, steps: Steps, world: World, course: Course, learner: Learner, drawn: Draw
 ) -> fitting.State:
     """Gradient steps on minibatches drawn from all that was read, with replacement."""
+    # The weights sum to the labels read, so that the prior fades as they grow.
+    share = jnp.full(steps.batch, learner.taken / steps.batch)
 
-    def update(state: fitting.State, key: Array) -> tuple[fitting.State, None]:
-        batch_key, loss_key = jax.random.split(key)
-        places = jax.random.randint(batch_key, (steps.batch,), 0, learner.taken)
-        rows = learner.history[places]
-        # The weights sum to the labels read, so that the prior fades as they grow.
-        share = jnp.full(steps.batch, learner.taken / steps.batch)
+    def update(state: fitting.State, given: tuple[Array, Array]) -> tuple[fitting.State, None]:
+        uniform, key = given
+        rows = learner.history[place_of(uniform, learner.taken)]
         batch = Data(world.table.x[rows], world.table.y[rows])
-        rate = course.learning_rate
-        return fitting.train(
-            agent, state, loss_key, batch, share, steps=1, learning_rate=rate
-        ), None  # fmt: skip
+        return fitting.update(agent, state, key, batch, share, course.learning_rate), None
 
-    return lax.scan(update, learner.state, jax.random.split(key, steps.updates))[0]
+    return lax.scan(update, learner.state, (drawn.places, drawn.loss))[0]
+
+
+def place_of(uniform: Array, taken: Array) -> Array:
+    """Uniform on [0, 1) to uniform on 0, 1, ..., taken - 1, up to taken / 2^24."""
+    places = jnp.floor(uniform * taken).astype(jnp.int32)
+    return jnp.minimum(places, taken - 1)  # rounding may reach `taken`
 
 
 def evaluate(agent: Agent, steps: Steps, world: World, learner: Learner, rows: Array) -> Evaluation:
     """Examine the agent; the randomness of its functions is the same at every evaluation."""
     fit = fitting.finish(agent, learner.state, world.table, learner.seen.reshape(-1))
     log_probs = agent.log_probs(fit, jax.random.key(0), world.exam.x, steps.exam_functions)
+    finite = 0 < agent.functions <= steps.exam_functions
     return Evaluation(
         labels=jnp.sum(jnp.any(learner.seen > 0, axis=1)).astype(jnp.int32),
         kl=jnp.mean(scores.marginal_kl(log_probs, world.exam.log_true)),
+        excess=scores.marginal_excess(log_probs, world.exam.log_true, finite=finite),
         accuracy=scores.accuracy(log_probs, world.exam.log_true),
         ece=scores.calibration_error(log_probs, world.exam.log_true),
         rows=rows,
@@ -194,11 +225,13 @@ def segment(agent: Agent, steps: Steps) -> Segment:
     """
 
     def one(world: World, course: Course, learner: Learner) -> tuple[Learner, Evaluation]:
-        def take(learner: Learner, _: None) -> tuple[Learner, Array]:
-            return step(agent, steps, world, course, learner)
+        def take(learner: Learner, drawn: Draw) -> tuple[Learner, Array]:
+            return step(agent, steps, world, course, learner, drawn)
 
         def block(learner: Learner, _: None) -> tuple[Learner, Evaluation]:
-            learner, rows = lax.scan(take, learner, length=steps.every)
+            numbers = learner.taken + jnp.arange(steps.every)
+            drawn = draw(steps, world.log_true.shape[1], learner.key, numbers)
+            learner, rows = lax.scan(take, learner, drawn)
             return learner, evaluate(agent, steps, world, learner, rows)
 
         return lax.scan(block, learner, length=steps.evaluations)

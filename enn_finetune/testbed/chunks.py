@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array
 
 from enn_finetune.config import TestbedConfig
-from enn_finetune.testbed import active, supervised
+from enn_finetune.testbed import active, scores, supervised
 from enn_finetune.testbed.active import Course, Evaluation, Learner, World
 from enn_finetune.testbed.plan import Group, active_spec, agent_of, steps_of
 from enn_finetune.testbed.records import (
@@ -97,6 +97,7 @@ def active_line(run: ActiveRun, found: Evaluation, steps: active.Steps) -> Activ
     """One run's evaluations (E, ...) by number of labels: the last with at most so many."""
     labels = np.arange(steps.every, steps.candidates + 1, steps.every)
     last = np.searchsorted(np.asarray(found.labels), labels, side="right") - 1
+    kl = np.asarray(found.kl)[last]
     rows, first = np.unique(np.asarray(found.rows).reshape(-1), return_index=True)
     return ActiveLine(
         part="active",
@@ -105,7 +106,9 @@ def active_line(run: ActiveRun, found: Evaluation, steps: active.Steps) -> Activ
         way=run.way,
         rule=run.rule,
         labels=labels.tolist(),
-        kl=_floats(np.asarray(found.kl)[last]),
+        kl=_floats(kl),
+        kl_excess=_floats(np.asarray(found.excess)[last]),
+        selection_regret=_floats(steps.every * np.asarray(scores.selection_regret(kl))),
         accuracy=_floats(np.asarray(found.accuracy)[last]),
         ece=_floats(np.asarray(found.ece)[last]),
         bought=rows[np.argsort(first)].tolist(),
@@ -158,6 +161,7 @@ def _supervised(config: TestbedConfig, group: Group, first: SupervisedRun) -> Pr
 def supervised_line(run: SupervisedRun, found: dict[str, np.ndarray]) -> SupervisedLine:
     """One run's scores."""
     order = ["kl", *(name for name in found if name.startswith("joint")), "accuracy", "ece", "ess"]
+    # `ess` of the floor is a field of its own; those of joint predictions are among the scores.
     named = {name: float(f"{float(found[name]):.7g}") for name in order if name in found}
     line = SupervisedLine(
         part="supervised",

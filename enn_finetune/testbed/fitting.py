@@ -51,19 +51,29 @@ def train(
       batch: rows a step, drawn with replacement in proportion to their weights; static. Left out,
         every step sees all N rows.
     """
-    optimizer = optax.adam(learning_rate)
 
-    def step(carry: tuple[Tree, Tree], key: Array) -> tuple[tuple[Tree, Tree], None]:
-        params, moments = carry
+    def step(state: State, key: Array) -> tuple[State, None]:
         batch_key, loss_key = jax.random.split(key)
-        rows = (*data, weight) if batch is None else minibatch(batch_key, data, weight, batch)
-        gradient = jax.grad(agent.loss)(params, state.fixed, loss_key, *rows)
-        updates, moments = optimizer.update(gradient, moments, params)
-        return (optax.apply_updates(params, updates), moments), None
+        if batch is None:
+            return update(agent, state, loss_key, data, weight, learning_rate), None
+        x, y, share = minibatch(batch_key, data, weight, batch)
+        return update(agent, state, loss_key, Data(x, y), share, learning_rate), None
 
-    keys = jax.random.split(key, steps)
-    (params, moments), _ = lax.scan(step, (state.params, state.moments), keys)
-    return State(params, state.fixed, moments)
+    return lax.scan(step, state, jax.random.split(key, steps))[0]
+
+
+def update(
+    agent: Agent,
+    state: State,
+    key: Array,
+    data: Data,
+    weight: Array,
+    learning_rate: float | Array = LEARNING_RATE,
+) -> State:
+    """One step of Adam on N rows of weights (N,); the key is of the loss."""
+    gradient = jax.grad(agent.loss)(state.params, state.fixed, key, *data, weight)
+    updates, moments = optax.adam(learning_rate).update(gradient, state.moments, state.params)
+    return State(optax.apply_updates(state.params, updates), state.fixed, moments)
 
 
 def minibatch(key: Array, data: Data, weight: Array, size: int) -> tuple[Array, Array, Array]:

@@ -9,8 +9,9 @@ As the number of particles grows, the weighted mixture becomes the exact posteri
 expected KL no agent can go below. How far to trust it says the effective sample size, ESS =
 1 / sum_j w_j^2: a predicted probability has a relative error of about 1 / sqrt(ESS), and a KL is
 too high by about v / (2 ESS), v as in `scores`: some .005 nats for one row at an ESS of 100.
-For tau rows together v is far larger, and the figure too high by more. Below 10 the mixture is a
-few lucky draws, and the figure is a noisy upper bound and no floor.
+For tau rows together v is far larger, and the figure too high by more: `scores.joint_kl` estimates
+by how much from the effective size that a group's own labels leave. Below 10 the mixture is a few
+lucky draws, and the figure is a noisy upper bound and no floor.
 
 ESS falls exponentially in the nats that the labels tell. Of 20,000 particles (median and least of
 16 problems): d = 2 at temperature .1, 2 labels 8,800 and 5,200, 20 labels 160 and 9; at .5, 20

@@ -1,5 +1,6 @@
 """Small multilayer perceptrons as pytrees, and what every agent's loss is made of."""
 
+import functools
 import itertools
 
 import jax
@@ -33,15 +34,40 @@ def init_mlp(key: Array, sizes: tuple[int, ...], *, first_bias: float = 0.0) -> 
 
 def last_hidden(layers: Layers, x: Array) -> Array:
     """Rows (N, d) -> what the last layer reads (N, H): relu after each layer but the last."""
-    for weights, biases in layers[:-1]:
-        x = jax.nn.relu(x @ weights + biases[None])
-    return x
+    return _hidden(layers, x.T).T
 
 
 def apply_mlp(layers: Layers, x: Array) -> Array:
     """Rows (N, d) -> outputs (N, sizes[-1])."""
     weights, biases = layers[-1]
-    return last_hidden(layers, x) @ weights + biases[None]
+    return (weights.T @ _hidden(layers, x.T) + biases[:, None]).T
+
+
+def _hidden(layers: Layers, columns: Array) -> Array:
+    """Rows as columns (d, N) -> (H, N).
+
+    With the rows last a CPU works on many of them at a time, however narrow the layers.
+    """
+    for weights, biases in layers[:-1]:
+        columns = jax.nn.relu(weights.T @ columns + biases[:, None])
+    return columns
+
+
+def class_log_probs(layers: Layers, x: Array) -> Array:
+    """Rows (N, d) -> log-softmax of the outputs (N, C)."""
+    weights, biases = layers[-1]
+    return log_softmax(weights.T @ _hidden(layers, x.T) + biases[:, None])
+
+
+def log_softmax(logits: Array) -> Array:
+    """Logits (..., C, N) -> log-probabilities (..., N, C).
+
+    Class by class: reductions over so few values would take longer than the layers before them.
+    """
+    by_class = [logits[..., label, :] for label in range(logits.shape[-2])]
+    top = functools.reduce(jnp.maximum, by_class)
+    total = functools.reduce(jnp.add, [jnp.exp(logit - top) for logit in by_class])
+    return jnp.swapaxes(logits - (top + jnp.log(total))[..., None, :], -1, -2)
 
 
 def hide(x: Array, y: Array, weight: Array) -> tuple[Array, Array]:

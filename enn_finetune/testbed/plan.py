@@ -15,13 +15,6 @@ from enn_finetune.testbed.types import Agent, Spec
 ONE_FUNCTION = frozenset({"mlp"})
 """Agents whose predictions do not depend on an index."""
 
-GROWING = frozenset(
-    {"parts", "active.arms", "active.again", "active.problems", "active.first_problem"}
-    | {f"supervised.{name}" for name in ("agents", "input_dims", "temperatures", "ratios")}
-    | {"supervised.problems", "supervised.first_problem"}
-)
-"""Keys that may change in a study that has begun: they add runs and leave those there are."""
-
 
 class Group(NamedTuple):
     """Runs that share a program, some of them at a time."""

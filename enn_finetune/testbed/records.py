@@ -3,7 +3,8 @@
 A line says which run it is of, then its scores (nats a row, joint ones nats a group):
 
     {"part": "active", "way": "once", "agent": "epinet", "rule": "variance", "problem": 0,
-     "labels": [10, 20, ...], "kl": [...], "accuracy": [...], "ece": [...],
+     "labels": [10, 20, ...], "kl": [...], "kl_excess": [...], "accuracy": [...], "ece": [...],
+     "selection_regret": [...],
      "bought": [17, 3, ...], "steps": 200, "job": ..., "of": ...}
     {"part": "supervised", "agent": "epinet", "input_dim": 2, "temperature": 0.1, "ratio": 10.0,
      "problem": 0, "rows": 20, "scores": {"kl": ..., "joint_kl_10": ...}, "job": ..., "of": ...}
@@ -79,6 +80,8 @@ class ActiveLine(Line):
     kl: list[float]  # of the last evaluation with at most so many labels
     accuracy: list[float]
     ece: list[float]
+    kl_excess: NotRequired[list[float]]  # what of kl is due to drawing finitely many functions
+    selection_regret: NotRequired[list[float]]  # nats: the KL summed over all label counts so far
     bought: list[int]  # candidates, in the order in which their first label was read
     steps: int
 

@@ -18,7 +18,8 @@ from enn_finetune.progress import Display
 from enn_finetune.session import RunStoppedError
 from enn_finetune.sittings import cores, duration, provenance, stoppable
 from enn_finetune.testbed.chunks import programs_of
-from enn_finetune.testbed.plan import GROWING, Group, plan
+from enn_finetune.testbed.growing import GROWING, together
+from enn_finetune.testbed.plan import Group, plan
 from enn_finetune.testbed.records import STUDY, Run, append, keep_complete, run_of
 
 LOCK = "testbed.lock"
@@ -58,16 +59,22 @@ def run(
       RunStoppedError: Ctrl-C; what is complete is kept.
     """
     groups = plan(config)
-    _check(out, config, resume=resume)
+    whole = _check(out, config, resume=resume)
     out.mkdir(parents=True, exist_ok=True)
     with files.claim(out / LOCK, wait=False) as mine, Display(quiet=quiet) as display:
         if not mine:
             raise ConfigError(f"{out}: another process is running this study; let it finish")
         done = {run_of(line) for line in keep_complete(out)}
         chunks = list(_chunks(groups, done))
-        _describe(out, config, command, 0.0)
+        _describe(out, whole, command, 0.0)
         with stoppable(out, command):
-            _run(config, chunks, out, command, display)
+            _run(
+                config,
+                chunks,
+                out,
+                lambda seconds: _describe(out, whole, command, seconds),
+                display,
+            )
         wanted = {run for group in groups for run in group.runs}
         found = {run_of(line) for line in keep_complete(out)}
         return Outcome(sum(len(chunk.runs) for chunk in chunks), len(wanted & found))
@@ -81,7 +88,11 @@ def _chunks(groups: Sequence[Group], done: set[Run]) -> Iterator[Chunk]:
 
 
 def _run(
-    config: TestbedConfig, chunks: Sequence[Chunk], out: Path, command: str, display: Display
+    config: TestbedConfig,
+    chunks: Sequence[Chunk],
+    out: Path,
+    describe: Callable[[float], None],
+    display: Display,
 ) -> None:
     """All chunks, those of a group on as many threads as there are cores; written in order."""
     began, worked, number = time.monotonic(), 0.0, 0
@@ -102,7 +113,7 @@ def _run(
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
         now = time.monotonic()
-        _describe(out, config, command, now - start)
+        describe(now - start)
         left = (now - began) / worked * (total - worked)
         display.say(
             f"[{number}/{len(chunks)}] {group.name}: {sum(len(one.runs) for one in mine)} runs, "
@@ -143,8 +154,11 @@ def _job(chunk: Chunk) -> str:
     return f"{chunk.group.name}: {'-'.join(map(str, chunk.runs[0]))} to {chunk.runs[-1].problem}"
 
 
-def _check(folder: Path, config: TestbedConfig, *, resume: bool) -> None:
-    """Refuse a folder in which the study cannot be run; reads only."""
+def _check(folder: Path, config: TestbedConfig, *, resume: bool) -> TestbedConfig:
+    """Refuse a folder in which the study cannot be run; reads only.
+
+    Returns the study that the folder will hold: this one, and what earlier sittings asked for.
+    """
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder}: found a file where a folder is expected; give another --out")
     if not (folder / STUDY).exists():
@@ -155,7 +169,7 @@ def _check(folder: Path, config: TestbedConfig, *, resume: bool) -> None:
                 f"{folder} holds {', '.join(found[:5])} but no {STUDY}, so no study that could go "
                 "on; give another --out"
             )
-        return
+        return config
     if not resume:
         raise ConfigError(
             f"{folder} holds a study already; go on with --resume, or give another --out"
@@ -170,10 +184,11 @@ def _check(folder: Path, config: TestbedConfig, *, resume: bool) -> None:
             + ", ".join(changed)
             + "\ngo on with the same ones, or give another --out"
         )
+    return together(config, before)
 
 
 def _describe(folder: Path, config: TestbedConfig, command: str, seconds: float) -> None:
-    """Bring study.json up to date: where the figures come from."""
+    """Bring study.json up to date: what the folder holds, and where the figures come from."""
     path = folder / STUDY
     before = files.read_json(path) if path.exists() else {}
     found = {

@@ -19,7 +19,14 @@ The estimator, and where it is off:
   where the excess is c / K. `KL.corrected` takes it off. Where the estimate is not small beside the
   KL (tau = 100 and a diverse agent), v is large, the excess falls slower than 1 / K, the correction
   may be too small or too large, and more functions are needed. An agent that shows *all* its
-  functions (MLP, ensembles) is its K-mixture and has no excess: give `finite=True`.
+  functions (MLP, ensembles) is its K-mixture and has no excess: give `finite=True`. The marginal KL
+  of active learning is the same with tau = 1: `marginal_excess`, by halves too;
+* the floor's particles are weighted by the labels known, and its mixture is a ratio of two means,
+  sum_j w_j L_j / sum_j w_j, L_j a group's likelihood. To second order (the delta method) the KL is
+  too high by 1/2 (1 / ESS_L - 1 / ESS), ESS = (sum_j w_j)^2 / sum_j w_j^2 of the particles and
+  ESS_L the same of w_j L_j, of those that remain once the group's labels are known too. `KL.bias`
+  is its mean and `KL.size` the harmonic mean of ESS_L. It is below 1/2 by its form: where ESS_L is
+  a few particles (tau = 100), it says that the figure is a noisy bound, and not by how much.
 """
 
 from typing import NamedTuple
@@ -27,6 +34,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.typing import ArrayLike
 
 from enn_finetune import predictive
 from enn_finetune.metrics import CALIBRATION_BINS
@@ -41,7 +49,8 @@ class KL(NamedTuple):
 
     value: Array  # ()
     error: Array  # (): standard error over groups
-    bias: Array  # (): estimate of the excess, at least 0; 0, unknown, under weights (a floor)
+    bias: Array  # (): estimate of the excess, at least 0; 0 where there is none
+    size: Array  # (): effective number of functions that a group's labels leave, harmonic mean
 
     @property
     def corrected(self) -> Array:
@@ -53,6 +62,26 @@ def marginal_kl(log_probs: Array, log_true: Array) -> Array:
     """KL of the generator from the mean prediction, by row: (K, N, C), (N, C) -> (N,) in nats."""
     mean = jnp.maximum(predictive.mixture(log_probs), LEAST)
     return -predictive.entropy(log_true) + predictive.cross_entropy(mean, jnp.exp(log_true))
+
+
+def marginal_excess(log_probs: Array, log_true: Array, *, finite: bool = False) -> Array:
+    """How much too high the mean of `marginal_kl` is for drawing K functions: () at least 0.
+
+    By halves, KL(K / 2) - KL(K), each half scored apart: exact in expectation where the excess is
+    c / K, as it is for K well above v (see above).
+
+    Args:
+      log_probs: (K, N, C).
+      log_true: (N, C) of the generator.
+      finite: the K functions are all that the agent has: no excess.
+    """
+    halves = log_probs.shape[0] // 2
+    if finite or not halves:
+        return jnp.zeros(())
+    split = log_probs[: 2 * halves].reshape(2, halves, *log_probs.shape[1:])
+    apart = jnp.mean(jax.vmap(marginal_kl, (0, None))(split, log_true))
+    together = jnp.mean(marginal_kl(log_probs[: 2 * halves], log_true))
+    return jnp.maximum(apart - together, 0)
 
 
 def joint_kl(
@@ -70,7 +99,8 @@ def joint_kl(
       log_true: (G * kappa, C) of the generator.
       tables: of the exam, for one tau.
       log_weights: (K,) of the functions, whose exponentials sum to 1; equal if left out.
-      finite: the K functions are all that the agent has (or weighted): no excess is estimated.
+      finite: the K functions are all that the agent has: no excess is estimated. Else by halves,
+        or under weights by effective sizes.
     """
     groups = tables.weights.shape[0]
     count, _, classes = log_probs.shape
@@ -83,24 +113,30 @@ def joint_kl(
         flat = jnp.maximum(probs, LEAST).reshape(*probs.shape[:-2], -1)
         return jnp.matmul(flat, counts.reshape(counts.shape[0], -1).T, precision="highest")
 
-    def one(group: tuple[Array, Array, Array, Array]) -> tuple[Array, Array]:
+    def one(group: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array]:
         probs, truth, counts, table_weights = group
         ours = likelihoods(probs, counts)  # (K, R)
-        together = jax.nn.logsumexp(ours + weights[:, None], axis=0)
+        posterior = ours + weights[:, None]
+        together = jax.nn.logsumexp(posterior, axis=0)
         gap = jnp.sum(table_weights * (likelihoods(truth[None], counts)[0] - together))
-        if not halves:
-            return gap, jnp.zeros_like(gap)
-        split = ours[: 2 * halves].reshape(2, halves, -1)
-        half = jnp.mean(jax.nn.logsumexp(split, axis=1) - jnp.log(halves), axis=0)
-        return gap, jnp.sum(table_weights * (together - half))
+        squares = jnp.exp(jax.nn.logsumexp(2 * (posterior - together[None]), axis=0))
+        share = jnp.sum(table_weights * squares)  # mean of 1 / ESS_L
+        if halves:
+            split = ours[: 2 * halves].reshape(2, halves, -1)
+            half = jnp.mean(jax.nn.logsumexp(split, axis=1) - jnp.log(halves), axis=0)
+            return gap, jnp.sum(table_weights * (together - half)), share
+        if finite:
+            return gap, jnp.zeros_like(gap), share
+        return gap, (share - jnp.sum(jnp.exp(2 * weights))) / 2, share
 
     truth = log_true.reshape(groups, -1, classes)
     counts = jnp.broadcast_to(listed, (groups, *listed.shape[1:]))
-    gaps, excess = lax.map(
+    gaps, excess, shares = lax.map(
         one, (by_group, truth, counts, tables.weights), batch_size=min(GROUPS_AT_ONCE, groups)
     )
     error = jnp.std(gaps) / jnp.sqrt(max(groups - 1, 1))
-    return KL(jnp.mean(gaps), error, jnp.maximum(jnp.mean(excess), 0))
+    bias = jnp.maximum(jnp.mean(excess), 0)
+    return KL(jnp.mean(gaps), error, bias, 1 / jnp.mean(shares))
 
 
 def accuracy(log_probs: Array, log_true: Array) -> Array:
@@ -152,17 +188,19 @@ def grade(
     return numbers, joint
 
 
-def selection_regret(kl: Array, reference: Array) -> Array:
+def selection_regret(kl: ArrayLike, reference: ArrayLike = 0.0) -> Array:
     """What asking in this order has cost so far: the running sum of KL above a reference.
 
     Args:
       kl: (..., T) marginal KL after each label, in nats a row.
-      reference: (...), the KL that all labels together would give.
+      reference: (...), of a predictor to be compared with: 0, the generator itself (the regret of
+        predicting one row after each label), or the KL that all labels together would give.
 
     Returns:
-      (..., T) in nats a row times labels; it may fall where an agent does better with fewer.
+      (..., T) in nats a row times labels; it may fall where an agent does better than the
+      reference.
     """
-    return jnp.cumsum(kl - reference[..., None], axis=-1)
+    return jnp.cumsum(jnp.asarray(kl) - jnp.asarray(reference)[..., None], axis=-1)
 
 
 def reward_regret(log_true: Array, chosen: Array, arm: int = 1) -> Array:

@@ -99,7 +99,10 @@ def agent_program(
 
 
 def floor_program(given: Examination, particles: int) -> Program:
-    """The same of the generator's posterior; `ess` is its effective sample size."""
+    """The same of the generator's posterior; `ess` is its effective sample size.
+
+    `joint_kl_TAU_ess` is what is left of it once the labels of a group of tau rows are known.
+    """
 
     def one(setting: Setting) -> Scores:
         spec, data, weight, exam = _sample(given, setting)
@@ -113,6 +116,9 @@ def floor_program(given: Examination, particles: int) -> Program:
         )
         log_probs = floor.log_probs(found, exam.x)
         graded = scores.grade(log_probs, exam, log_weights=found.log_weights)
-        return _named(given, *graded) | {"ess": found.size}
+        sizes = {
+            f"joint_kl_{tau}_ess": kl.size for tau, kl in zip(given.taus, graded[1], strict=True)
+        }
+        return _named(given, *graded) | sizes | {"ess": found.size}
 
     return jax.jit(lambda settings: lax.map(one, settings))

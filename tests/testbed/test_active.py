@@ -74,7 +74,14 @@ def whole():
 def test_the_scan_is_a_loop_over_steps(whole):
     agent, _, (_, found) = whole
     worlds, course, learners = begin(agent)
-    step = jax.jit(lambda *run: active.step(agent, STEPS, *run))
+
+    @jax.jit
+    def step(world, one, learner):
+        drawn = jax.tree.map(
+            lambda a: a[0], active.draw(STEPS, 2, learner.key, learner.taken[None])
+        )
+        return active.step(agent, STEPS, world, one, learner, drawn)
+
     exam = jax.jit(lambda *run: active.evaluate(agent, STEPS, *run))
     for run in range(len(RULES)):
         world, one, learner = jax.tree.map(lambda a: a[run], (worlds, course, learners))  # noqa: B023
@@ -85,10 +92,18 @@ def test_the_scan_is_a_loop_over_steps(whole):
                 rows.append(int(row))
             assert found.rows[run, block].tolist() == rows
             expected = exam(world, learner, jnp.array(rows, jnp.int32))
-            for name in ("labels", "kl", "accuracy", "ece"):
+            for name in ("labels", "kl", "excess", "accuracy", "ece"):
                 np.testing.assert_allclose(
                     getattr(found, name)[run, block], getattr(expected, name), rtol=2e-4, atol=1e-6
                 )
+
+
+def test_a_place_is_one_of_the_known_rows_each_as_likely():
+    edges = jnp.array([0.0, 1 - 2**-24])
+    for taken in (1, 2, 3, 7999, 8000):
+        assert active.place_of(edges, jnp.int32(taken)).tolist() == [0, taken - 1]
+    uniform = (jnp.arange(7000) + 0.5) / 7000
+    assert np.bincount(active.place_of(uniform, jnp.int32(7))).tolist() == [1000] * 7
 
 
 def test_once_buys_every_candidate_with_its_own_label(whole):
@@ -144,6 +159,7 @@ def test_lines_hold_the_last_score_with_at_most_so_many_labels():
     found = active.Evaluation(
         labels=np.array([3, 4, 5, 5]),
         kl=np.array([0.4, 0.3, 0.2, 0.1]),
+        excess=np.array([0.04, 0.03, 0.02, 0.01]),
         accuracy=np.array([0.5, 0.6, 0.7, 0.8]),
         ece=np.zeros(4),
         rows=np.array([[1, 2, 3, 1], [4, 4, 4, 4], [0, 0, 0, 1], [2, 2, 2, 2]]),
@@ -151,5 +167,7 @@ def test_lines_hold_the_last_score_with_at_most_so_many_labels():
     line = active_line(ActiveRun("again", "mlp", "random", 7), found, STEPS)
     assert line["labels"] == [4, 8, 12]
     assert line["kl"] == [0.3, 0.1, 0.1]
+    assert line["kl_excess"] == [0.03, 0.01, 0.01]
+    assert line["selection_regret"] == pytest.approx([4 * 0.3, 4 * 0.4, 4 * 0.5])
     assert line["bought"] == [1, 2, 3, 4, 0]
     assert line["steps"] == 16

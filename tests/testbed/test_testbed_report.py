@@ -34,6 +34,8 @@ def active_lines(speeds, way="once", problems=6):
                     way=way,
                     labels=LABELS,
                     kl=kl,
+                    kl_excess=[one / 50 for one in kl],
+                    selection_regret=[10 * float(one) for one in np.cumsum(kl)],
                     accuracy=[1 - one for one in kl],
                     ece=[one / 10 for one in kl],
                     bought=list(range(150 if way == "again" else 200)),
@@ -67,6 +69,7 @@ def supervised_lines(gaps, ess=500.0, problems=6, ratio=10.0):
             )
             if agent == "floor":
                 line["ess"] = ess
+                line["scores"]["joint_kl_10_ess"] = ess / (2 + problem)
             found.append(line)
     return found
 
@@ -111,6 +114,34 @@ def test_wins_and_losses_are_counted_in_labels(both):
     assert fast["regret"]["mean"] + once["target"] == pytest.approx(expected, abs=0.01)
 
 
+def test_the_recorded_regret_and_the_excess_are_shown(both):
+    folder, summary = both
+    arms = summary["active"]["once"]["arms"]
+    fast, base = arms["epinet/variance"], arms["mlp/random"]
+    expected = 10 * np.sum([0.1 + 0.3 * np.exp(-n / 50) for n in LABELS])
+    assert fast["selection_regret"]["total"]["mean"] == pytest.approx(expected, abs=2)
+    assert fast["selection_regret"]["saved"]["mean"] == pytest.approx(
+        base["selection_regret"]["total"]["mean"] - fast["selection_regret"]["total"]["mean"]
+    )
+    assert fast["selection_regret"]["saved"]["ci95"][0] > 0
+    assert base["selection_regret"]["saved"]["mean"] == 0
+    assert fast["selection_regret"]["curve"]["mean"][0] == pytest.approx(10 * 0.345, abs=0.2)
+    assert fast["kl_excess"] == pytest.approx(fast["kl"] / 50)
+    page = re.sub(r"<[^>]+>", " ", (folder / testbed.PAGE).read_text(encoding="utf-8"))
+    assert "selection regret" in page
+    assert f"{fast['selection_regret']['total']['mean']:.2f}" in page
+    assert f"{fast['kl_excess']:.4f}" in page
+
+
+def test_records_of_before_have_neither(tmp_path):
+    old = active_lines({"mlp/random": 100.0, "epinet/variance": 50.0})
+    for line in old:
+        del line["kl_excess"], line["selection_regret"]
+    arm = write(tmp_path / "out", old)["active"]["once"]["arms"]["epinet/variance"]
+    assert arm["kl_excess"] is arm["selection_regret"] is None
+    assert (tmp_path / "out" / testbed.PAGE).exists()
+
+
 def test_supervised_scores_are_paired_with_the_reference(both):
     _, summary = both
     assert summary["reference"] == "mlp"
@@ -120,6 +151,8 @@ def test_supervised_scores_are_paired_with_the_reference(both):
     )
     assert setting["agents"]["epinet"]["joint_kl_10"]["bias"] == pytest.approx(0.02)
     assert setting["agents"]["floor"]["joint_kl_10"]["mean"] == pytest.approx(0.1, abs=0.02)
+    assert setting["agents"]["floor"]["joint_kl_10"]["ess"] == pytest.approx(500 / 7)
+    assert "joint_kl_10_ess" not in setting["agents"]["floor"]
     weak = summary["supervised"]["2 inputs, temperature 0.1, 100 rows"]
     assert weak["floor_ess"] == 20
     assert "floor" not in weak["agents"]  # too few effective particles to be one
@@ -135,6 +168,7 @@ def test_the_page_says_what_held_and_what_did_not(both):
     assert "At 100 labels its KL is 0.14" in text
     assert "epinet against mlp in 2 settings: marginal KL: below 0" in text
     assert "joint KL of 10: below 2, above 0" in text
+    assert "excess 0.020, effective size 71" in text
     assert "joint KL of 10: below 0, above 1" in text
     assert "paper" in text
     assert page.count("<svg") >= 2

@@ -1,5 +1,6 @@
 """A testbed study: what it leaves, kill and resume, folders and configs that are refused."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -11,6 +12,7 @@ from enn_finetune.config import ConfigError, TestbedConfig, load_testbed
 from enn_finetune.session import RunStoppedError
 from enn_finetune.sittings import command_line
 from enn_finetune.testbed import chunks, records, run
+from enn_finetune.testbed.growing import together
 from enn_finetune.testbed.plan import plan
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -79,6 +81,8 @@ def test_what_a_study_leaves(whole):
     for line in active:
         assert line["labels"] == [4, 8]
         assert len(line["kl"]) == len(line["accuracy"]) == len(line["ece"]) == 2
+        assert line["kl_excess"] == [0, 0]  # one function is all that an MLP has
+        assert line["selection_regret"] == pytest.approx([4 * line["kl"][0], 4 * sum(line["kl"])])
         assert sorted(line["bought"]) == list(range(8))
     supervised = [line for line in found if line["part"] == "supervised"]
     assert {(line["rows"], line["problem"]) for line in supervised} == {
@@ -144,6 +148,48 @@ def test_problems_are_added_later(whole, tmp_path):
     assert study(out, "active.problems=3", "parts=active", resume=True) == (2, 6)
     assert lines(out)[:8] == lines(whole)
     assert {json.loads(line)["problem"] for line in lines(out)[8:]} == {2}
+
+
+def stored(out):
+    found = json.loads((out / records.STUDY).read_text())
+    return found["config"], found["config_hash"]
+
+
+def test_a_smaller_sitting_keeps_what_the_folder_is_said_to_hold(whole, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(whole, out)
+    fewer = ("active.arms=mlp/random", "active.problems=1", "supervised.ratios=2")
+    assert study(out, *fewer, "supervised.problems=1", resume=True) == (0, 2)
+    assert study(out, "parts=supervised", "supervised.temperatures=0.5", resume=True) == (0, 4)
+    assert stored(out) == stored(whole)
+    assert lines(out) == lines(whole)
+
+
+def test_sittings_of_a_study_add_up(whole, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(whole, out)
+    config = load_testbed(None, [*SMALL, "active.arms=mlp/random,mlp/margin", "parts=active"])
+    config = dataclasses.replace(
+        config, active=dataclasses.replace(config.active, first_problem=1, problems=3)
+    )
+    found = together(config, stored(out)[0])
+    assert found.active.arms == ("mlp/random", "mlp/entropy", "mlp/margin")
+    assert (found.active.first_problem, found.active.problems) == (0, 4)
+    assert found.supervised == load_testbed(None, SMALL).supervised
+    assert found.parts == ("active", "supervised")
+
+
+def test_a_part_that_never_ran_is_not_said_to_have_run():
+    before = dataclasses.asdict(load_testbed(None, ["parts=supervised"]))
+    config = load_testbed(None, [*SMALL, "parts=active"])
+    assert together(config, before).active == config.active
+
+
+def test_problems_with_a_gap_are_refused(whole):
+    with pytest.raises(
+        ConfigError, match=r"active.first_problem: the folder holds problems 0 to 1"
+    ):
+        study(whole, "active.first_problem=5", resume=True)
 
 
 def test_folders_that_are_refused(whole, tmp_path):

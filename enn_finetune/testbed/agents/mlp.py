@@ -1,10 +1,17 @@
 """One network of two hidden layers: the baseline, certain of itself."""
 
-import jax
 from jax import Array
 
 from enn_finetune.testbed.agents.penalties import decay
-from enn_finetune.testbed.networks import Layers, apply_mlp, hide, init_mlp, mean_loss, penalty
+from enn_finetune.testbed.networks import (
+    Layers,
+    apply_mlp,
+    class_log_probs,
+    hide,
+    init_mlp,
+    mean_loss,
+    penalty,
+)
 from enn_finetune.testbed.types import Agent, Spec, Tree
 
 HIDDEN = (50, 50)
@@ -34,6 +41,6 @@ def mlp(spec: Spec, *, hidden: tuple[int, ...] = HIDDEN, l2: float = 1.0) -> Age
 
     def log_probs(fit: Layers, key: Array, x: Array, count: int) -> Array:
         del key, count
-        return jax.nn.log_softmax(apply_mlp(fit, x), axis=-1)[None]
+        return class_log_probs(fit, x)[None]
 
     return Agent(init, loss, finish, log_probs, functions=1)
