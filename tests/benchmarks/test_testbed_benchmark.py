@@ -8,7 +8,20 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-TOY = ("--runs", "4", "--few", "1", "--repeats", "1", "--candidates", "8", "--batch", "3")
+TOY = (
+    "--runs",
+    "4",
+    "--chunk",
+    "2",
+    "--few",
+    "1",
+    "--repeats",
+    "1",
+    "--candidates",
+    "8",
+    "--batch",
+    "3",
+)
 
 
 def given(monkeypatch, *more):
@@ -38,10 +51,10 @@ def test_agents_that_ask_by_variance_agree_too(monkeypatch):
     assert testbed.compare("epinet", given(monkeypatch))["agree"] == 1
 
 
-def test_runs_are_shared_out_evenly(monkeypatch, capsys):
+def test_runs_come_in_whole_chunks(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         given(monkeypatch, "--runs", "5")
-    assert "no multiple of 2 threads" in capsys.readouterr().err
+    assert "no multiple of --chunk 2" in capsys.readouterr().err
 
 
 @pytest.mark.slow
