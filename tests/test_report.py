@@ -170,6 +170,16 @@ def test_the_headline_of_a_single_arm_that_loses() -> None:
     )
 
 
+def test_a_baseline_that_stands_in_for_random_selection_is_called_by_its_name() -> None:
+    summary = make_summary(4, {arm: SPEEDS[arm] for arm in (RANDOM, OWN, "epinet / bald")})
+    arms = {"linear / margin" if arm == RANDOM else arm: of for arm, of in summary["arms"].items()}
+    summary = {**summary, "baseline": "linear / margin", "arms": arms}
+    assert report.headline(summary) == "Prioritised selection lost to linear / margin."
+    (verdict,) = [one for one in report.verdicts(summary) if one.arm == "epinet / bald"]
+    assert "which linear / margin reaches" in verdict.sentence
+    assert "Lost to linear / margin on" in verdict.detail
+
+
 def test_one_seed_makes_a_page_without_intervals(tmp_path: Path) -> None:
     report.write_page(tmp_path / "r.html", "One", [make_section(make_summary(1))])
     text = Reader((tmp_path / "r.html").read_text(encoding="utf-8")).text

@@ -15,7 +15,7 @@ from enn_finetune.report.elements import Child, document, element
 from enn_finetune.report.looks import FEW
 from enn_finetune.report.overview import Overseen, overview
 from enn_finetune.report.style import CSS
-from enn_finetune.report.words import metric_name
+from enn_finetune.report.words import metric_name, reference
 from enn_finetune.savings import Summary
 
 
@@ -88,7 +88,7 @@ def _section(section: Section, anchor: str) -> list[Child]:
         parts += [element("h3", f"Labels to reach the target{on}"), blocks.savings_table(found)]
     for found in (summary, *section.others):
         on = f", {found['split']} split" if section.others else ""
-        title = f"Labels random selection needs to match each arm{on}"
+        title = f"Labels {reference(found)} needs to match each arm{on}"
         table = blocks.matching_table(found)
         if found is summary:
             parts += [element("h3", title), table]

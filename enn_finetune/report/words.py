@@ -126,19 +126,25 @@ def verdicts(summary: Summary) -> list[Verdict]:
     ]
 
 
+def reference(summary: Summary) -> str:
+    """What sentences call the baseline: random selection, or the arm that stands in for it."""
+    name = summary["baseline"]
+    return "random selection" if "random" in name else name
+
+
 def _verdict(name: str, arm: ArmJson, summary: Summary) -> Verdict:
     ratio = arm["system_ratio"]
     goal = f"{summary['target']:.3f} {metric_name(summary['metric'])}"
     seeds = f"{arm['seeds']} paired seed{'s' if arm['seeds'] > 1 else ''}"
     spread = f"95 % interval {interval_text(ratio['ci95'])}" if ratio["ci95"] else "no interval"
     result = outcome(ratio)
-    took = f"reached {goal} after {labels_text(arm['labels_to_target'], 0)} labels, where random "
-    took += f"selection needs {summary['baseline_labels']:,.0f}"
+    took = f"reached {goal} after {labels_text(arm['labels_to_target'], 0)} labels, where "
+    took += f"{reference(summary)} needs {summary['baseline_labels']:,.0f}"
     missed = f"; nor did {100 * ratio['unreached']:.0f} % of bootstrap resamples"
     missed = missed if ratio["ci95"] else ""
     if ratio["value"] is None:
         sentence = (
-            f"did not reach {goal}, which random selection reaches with "
+            f"did not reach {goal}, which {reference(summary)} reaches with "
             f"{summary['baseline_labels']:,.0f} labels, within its {arm['labels_last']:,.0f} labels"
             f" ({seeds}{missed})."
         )
@@ -160,17 +166,18 @@ def _change(ratio: float) -> str:
 
 def _detail(arm: ArmJson, summary: Summary) -> str:
     """Acquisition alone, and the seeds lost."""
+    against = reference(summary).removesuffix(" selection")
     lost = (
-        f"Lost to random on {arm['losses_to_random']} of {arm['seeds']} seeds by area under the "
+        f"Lost to {against} on {arm['losses_to_random']} of {arm['seeds']} seeds by area under the "
         f"curve, on {arm['losses_final']} of {arm['seeds']} at the full budget."
     )
-    reference, alone = arm["acquisition_reference"], arm["acquisition_ratio"]
+    same_head, alone = arm["acquisition_reference"], arm["acquisition_ratio"]
     if arm["role"] in ("own", "head"):
         return f"This is the head alone, with random selection. {lost}"
-    if reference is None or alone is None or reference == summary["baseline"]:
+    if same_head is None or alone is None or same_head == summary["baseline"]:
         return lost
     return (
-        f"Acquisition alone, against {reference}: {ratio_text(alone)} "
+        f"Acquisition alone, against {same_head}: {ratio_text(alone)} "
         f"({interval_text(alone['ci95'])}). {lost}"
     )
 
@@ -183,7 +190,7 @@ def tally(found: list[Verdict], summary: Summary) -> list[tuple[Outcome, str, li
     }
     titles: dict[Outcome, str] = {
         "fewer": "Needed fewer labels",
-        "more": "Lost to random selection",
+        "more": f"Lost to {reference(summary)}",
         "unsettled": "Not settled",
     }
     return [
@@ -203,13 +210,13 @@ def headline(summary: Summary) -> str:
         return "No prioritised arm was run, so there is no saving to report."
     if len(kinds) == 1:
         return {
-            "fewer": "Prioritised selection needed fewer labels than random selection.",
-            "more": "Prioritised selection lost to random selection.",
+            "fewer": f"Prioritised selection needed fewer labels than {reference(summary)}.",
+            "more": f"Prioritised selection lost to {reference(summary)}.",
             "unsettled": "Whether prioritised selection saves labels is not settled.",
         }[kinds[0]]
     fewer, more, unsettled = (kinds.count(kind) for kind in ("fewer", "more", "unsettled"))
     clauses = [
-        f"{fewer or 'none'} needed fewer labels than random selection",
+        f"{fewer or 'none'} needed fewer labels than {reference(summary)}",
         f"{more or 'none'} lost to it",
     ]
     if unsettled:
