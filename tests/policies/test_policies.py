@@ -111,8 +111,12 @@ def test_svpp_never_refreshes_and_asvp_as_often_as_it_may(whole):
     assert encoding[0] == encoding[1]
 
 
-def test_features_of_a_refresh_change_what_is_bought(whole):
-    bought = {name: case[3] for name, case in whole.items()}
+def test_features_of_a_refresh_change_what_is_bought(world, tmp_path):
+    """Under a learning rate that moves the features far, whatever rounding does to near ties."""
+    bought = {}
+    for name in ("svpp", "asvp"):
+        keys = worlds.CASES[name] | {"train.lr": 3e-2, "evaluation.every": 24}
+        _, _, bought[name] = worlds.course(worlds.config_of(world, **keys), tmp_path / name)
     assert bought["asvp"][:12] == bought["svpp"][:12]
     assert bought["asvp"] != bought["svpp"]
 
