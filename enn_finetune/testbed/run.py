@@ -23,6 +23,8 @@ from enn_finetune.testbed.plan import Group, plan
 from enn_finetune.testbed.records import STUDY, Run, append, keep_complete, run_of
 
 LOCK = "testbed.lock"
+STREAMS = 2
+"""Goes up when the same keys draw other numbers: runs from before and after do not go together."""
 
 
 class Outcome(NamedTuple):
@@ -174,9 +176,15 @@ def _check(folder: Path, config: TestbedConfig, *, resume: bool) -> TestbedConfi
         raise ConfigError(
             f"{folder} holds a study already; go on with --resume, or give another --out"
         )
-    before = files.read_json(folder / STUDY).get("config")
+    study = files.read_json(folder / STUDY)
+    before = study.get("config")
     if not isinstance(before, dict):
         raise InputError(f"{folder / STUDY}: has no config; put the file back")
+    if study.get("streams") != STREAMS:
+        raise ConfigError(
+            f"{folder} holds a study whose random numbers another version drew otherwise (found "
+            f"streams = {study.get('streams')}, here {STREAMS}); give another --out"
+        )
     changed = [name for name in differences(cast(Config, config), before) if name not in GROWING]
     if changed:
         raise ConfigError(
@@ -194,6 +202,7 @@ def _describe(folder: Path, config: TestbedConfig, command: str, seconds: float)
     found = {
         "config": dataclasses.asdict(config),
         "config_hash": config.hash,
+        "streams": STREAMS,
         **provenance(before, command, seconds),
     }
     files.atomic_write(path, json.dumps(found, indent=2) + "\n")

@@ -95,6 +95,7 @@ def test_what_a_study_leaves(whole):
     assert {
         "config",
         "config_hash",
+        "streams",
         "commit",
         "machine",
         "command",
@@ -197,6 +198,14 @@ def test_folders_that_are_refused(whole, tmp_path):
         study(whole)
     with pytest.raises(ConfigError, match=r"these keys differ:\n  active.updates, seed\n"):
         study(whole, "active.updates=2", "seed=1", resume=True)
+    old = tmp_path / "old"
+    shutil.copytree(whole, old)
+    about = json.loads((old / records.STUDY).read_text())
+    del about["streams"]
+    (old / records.STUDY).write_text(json.dumps(about))
+    with pytest.raises(ConfigError, match=r"found streams = None, here 2\); give another --out"):
+        study(old, resume=True)
+    shutil.rmtree(old)
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(ConfigError, match=r"holds thesis.txt but no study.json"):
         study(tmp_path, resume=True)
