@@ -65,7 +65,7 @@ class EpinetClassifier(ClassifierMixin, BaseEstimator):
       n_features_in_: D.
       feature_names_in_: (D,), where X has string column names.
       exponent_: the chosen power.
-      l2_: the chosen penalty lambda, beside the summed loss over rows of unit norm.
+      l2_: the chosen penalty lambda, beside the summed loss over rows of mean square norm 1.
       log_evidence_: (E, L) in nats, of each exponent and each lambda of the grid.
     """
 

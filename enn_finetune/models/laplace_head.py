@@ -30,7 +30,9 @@ def fit_laplace(
     features: Array, targets: Array, weights: Array, pool: ShapedPool, *, key: Array
 ) -> LinearEpinetFit:
     """The regression and exact draws from its Laplace posterior, as `fit_linear_epinet`."""
-    return fit_linear_epinet(features, targets, weights, pool, key=key, index_dim=DRAWS, spread=1.0)
+    return fit_linear_epinet(
+        features, targets, weights, pool, key=key, index_dim=DRAWS, spread=1.0, narrow=False
+    )
 
 
 def laplace(fit: LinearEpinetFit) -> Members:

@@ -57,7 +57,7 @@ def blank_fit(
 
 
 class ShapedLinear(nnx.Module):
-    """The regression alone: logits [unit(matrix' (phi - mean)), bias] W*, the same for every index.
+    """The regression alone: logits [matrix' (phi - mean), bias] W*, the same for every index.
 
     Args:
       fit: one fit (index a vmapped one first), or `blank_fit` where a checkpoint follows.

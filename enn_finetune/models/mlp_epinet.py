@@ -128,7 +128,7 @@ def random_net(key: Array, width: int, classes: int) -> Net:
     keys = jax.random.split(key, 3)
     hidden, index_dim = HIDDEN, INDEX_DIM
     return Net(
-        jax.random.normal(keys[0], (width, hidden)),  # a unit row: pre-activations of order 1
+        jax.random.normal(keys[0], (width, hidden)),  # typical rows: pre-activations of order 1
         jax.random.normal(keys[1], (index_dim, hidden)) * index_dim**-0.5,
         jax.random.normal(keys[2], (hidden, classes, index_dim)),
     )

@@ -34,7 +34,7 @@ from enn_finetune.models.shaped_features import ShapedPool
 from enn_finetune.models.softmax_regression import fit_rotated, rotate, with_bias
 
 FREQUENCIES = 256  # R: 512 features
-LENGTHS = (0.5, 1.0, 2.0, 4.0)  # unit rows are at most 2 apart, and sqrt 2 where unrelated
+LENGTHS = (0.5, 1.0, 2.0, 4.0)  # typical rows are sqrt 2 apart where unrelated
 DRAWS = 32  # and as many mirrored
 
 

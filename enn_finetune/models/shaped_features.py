@@ -1,16 +1,23 @@
 """Frozen features, shaped by the unlabelled pool: which directions a linear head expects to matter.
 
-A row phi becomes x = [u / |u|, h], u = (phi - mean) V diag(s^alpha): the pool's covariance is
+A row phi becomes x = [u, h], u = c (phi - mean) V diag(s^alpha): the pool's covariance is
 V diag(s) V', alpha the exponent. A Gaussian prior on the weights of x then expects a weight to be
-larger where the pool varies more: alpha = 0 is the plain isotropic prior on centred, normalised
-features, alpha = 1/2 and 1 trust the pool's leading directions more and more. Rows have unit norm,
-so that 1 / lambda is the prior variance of a logit, whatever D and alpha; the bias column's height
-h makes the bias's prior variance h^2 / lambda. No label is read.
+larger where the pool varies more: alpha = 0 is the plain isotropic prior on centred features,
+alpha = 1/2 and 1 trust the pool's leading directions more and more. c makes the pool's mean of
+|u|^2 one, so that 1 / lambda is the prior variance of a typical row's logit, whatever D and alpha;
+the bias column's height h makes the bias's prior variance h^2 / lambda. No label is read.
+
+Rows keep their lengths. Brought to unit norm each, as they once were, they lose what a length
+tells: of the difference of two texts' features how far apart they are, which is most of what MRPC
+asks (gte-small, 50 labels: accuracy .709 with unit rows, .746 without; 300 labels: .730 and .750);
+on SST-2, CoLA, RTE and reviews the NLL is lower without, by up to .03, or the same (rows carved
+from train, both encoders, 4 seeds).
 
 Features may be V layers of an encoder side by side, (N, V * D). A *reading* is a weighted sum of
 them: the last layer, the mean of all, or the first, each layer brought to unit root mean square
-norm beforehand. Which one suits differs from task to task (grammar sits in middle layers, and a
-mean of layers outdoes the last one where there are labels enough to tell).
+norm beforehand, and their sum, once centred, again. Which one suits differs from task to task
+(grammar sits in middle layers, and a mean of layers outdoes the last one where there are labels
+enough to tell).
 """
 
 from collections.abc import Sequence
@@ -29,7 +36,8 @@ class ShapedPool(NamedTuple):
     """The pool's mean and covariances, decomposed once, and the exponents to choose from."""
 
     mean: Array  # (V * D,)
-    readings: Array  # (R, V): weights of the layers; the first reading is the last layer
+    readings: Array  # (R, V): weights of the layers, for a pool whose readings have a mean square
+    # norm of 1; the first reading is the last layer
     vectors: Array  # (R, D, D): eigenvectors of each reading's covariance, in columns
     values: Array  # (R, D): eigenvalues over the largest, from 0 to 1
     exponents: Array  # (E,)
@@ -59,10 +67,12 @@ def pool_shapes(
     features = jnp.asarray(pool_features, jnp.float32)
     mean = jnp.mean(features, axis=0)
     readings = _readings(features.reshape(len(features), views, -1))
-    decomposed = [_decompose(read(features, mean, reading)) for reading in readings]
+    read_out = [read(features, mean, reading) for reading in readings]
+    decomposed = [_decompose(rows) for rows in read_out]
+    sizes = jnp.stack([_root_mean_square(rows) for rows in read_out])
     return ShapedPool(
         mean,
-        readings,
+        readings / sizes[:, None],
         jnp.stack([vectors for vectors, _ in decomposed]),
         jnp.stack([values for _, values in decomposed]),
         jnp.asarray(exponents, jnp.float32),
@@ -79,11 +89,17 @@ def read(features: Array, mean: Array, reading: Array) -> Array:
 def _readings(layers: Array) -> Array:
     """The last layer, the mean of all, and the first of layers (N, V, D): (R, V), R = 1, 2 or 3."""
     views = layers.shape[1]
-    squares = jnp.mean(jnp.sum(layers**2, axis=2), axis=0)
-    scales = jnp.where(squares > 0, jnp.sqrt(jnp.maximum(squares, 1e-30)), 1)
+    scales = jnp.stack([_root_mean_square(layers[:, view]) for view in range(views)])
     each = jnp.eye(views)
     chosen = [each[-1], jnp.full(views, 1 / views), each[0]][: min(views, 3)]
     return jnp.stack(chosen) / scales[None]
+
+
+def _root_mean_square(rows: Array) -> Array:
+    """Root of the mean square norm of rows (N, D), 1 where all are 0; no overflow."""
+    largest = jnp.maximum(jnp.max(jnp.abs(rows)), 1e-30)
+    square = jnp.mean(jnp.sum((rows / largest) ** 2, axis=1))
+    return jnp.where(square > 0, largest * jnp.sqrt(jnp.maximum(square, 1e-30)), 1)
 
 
 def _decompose(centred: Array) -> tuple[Array, Array]:
@@ -94,11 +110,16 @@ def _decompose(centred: Array) -> tuple[Array, Array]:
 
 
 def shape_matrix(pool: ShapedPool, exponent: Array | float, reading: Array | int = 0) -> Array:
-    """What shapes centred features: reading (x) V diag(s^alpha), (V * D, D).
+    """What shapes centred features: reading (x) c V diag(s^alpha), (V * D, D).
 
     It is the power of the reading's covariance up to a rotation no ridge penalty notices.
     """
-    powered = pool.vectors[reading] * _powers(pool.values[reading], exponent)[None]
+    values = pool.values[reading]
+    powers = _powers(values, exponent)
+    # The readings of the pool have a mean square norm of 1, so that c^2 is this ratio.
+    size = jnp.sum(values) / jnp.maximum(jnp.sum(values * powers**2), 1e-30)
+    size = jnp.where(jnp.sum(values) > 0, jnp.sqrt(size), 1)
+    powered = pool.vectors[reading] * (size * powers)[None]
     weights = pool.readings[reading][:, None, None]
     return (weights * powered[None]).reshape(-1, powered.shape[1])
 
@@ -109,12 +130,9 @@ def _powers(values: Array, exponent: Array | float) -> Array:
 
 
 def shaped_rows(features: Array, mean: Array, matrix: Array) -> Array:
-    """Features (N, V * D) -> rows (N, D + 1): unit norm (a row at the mean stays 0), then the bias.
+    """Features (N, V * D) -> rows (N, D + 1): of the pool, a mean square norm of 1; then the bias.
 
     `mean` is (V * D,), `matrix` (V * D, D) from `shape_matrix`.
     """
     rows = jnp.matmul(features - mean[None], matrix, precision="highest")
-    # Two steps, so that squares neither overflow nor vanish.
-    rows = rows / jnp.maximum(jnp.max(jnp.abs(rows), axis=-1, keepdims=True), 1e-30)
-    norms = jnp.sqrt(jnp.sum(rows**2, axis=-1, keepdims=True))
-    return with_bias(rows / jnp.maximum(norms, 1e-30), BIAS_HEIGHT)
+    return with_bias(rows, BIAS_HEIGHT)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from enn_finetune.models.laplace import fit_linear_epinet
+from enn_finetune.models.laplace import L2_GRID, fit_linear_epinet
 from enn_finetune.models.linear_epinet import LinearEpinet, ShapedLinear, blank_fit
 from enn_finetune.models.shaped_features import pool_shapes, read, shape_matrix, shaped_rows
 
@@ -30,7 +30,8 @@ def test_a_reading_is_a_sum_of_layers_of_equal_size():
     scaled = scaled - scaled.mean(0)
     for reading, wanted in enumerate([scaled[:, -1], scaled.mean(1), scaled[:, 0]]):
         found = read(jnp.asarray(features), pool.mean, pool.readings[reading])
-        np.testing.assert_allclose(found, wanted, atol=1e-5)
+        size = np.sqrt((wanted**2).sum(1).mean())
+        np.testing.assert_allclose(found, wanted / size, atol=1e-5)
 
 
 @pytest.mark.parametrize("exponent", [0.0, 0.5])
@@ -51,7 +52,7 @@ def test_evidence_finds_the_layer_that_tells(telling, reading):
     pool = pool_shapes(features, views=V)
     fit = fit_jit(features[:N], targets[:N], np.ones(N, np.float32), pool, key=KEY)
     assert int(fit.reading) == reading
-    assert fit.evidence.shape == (2 * len(pool.exponents) + 1, 6)
+    assert fit.evidence.shape == (2 * len(pool.exponents) + 1, len(L2_GRID))
     right = LinearEpinet(fit).many(features, jnp.zeros((1, 32)))[0].argmax(1) == targets.argmax(1)
     assert right.mean() > 0.85
 
