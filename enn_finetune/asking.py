@@ -16,6 +16,7 @@ from enn_finetune.acquisition.choose import BATCH_RULES
 from enn_finetune.acquisition.halves import batch_rule
 from enn_finetune.compiling import encoder_jit
 from enn_finetune.config import Config
+from enn_finetune.config.rules import TARGETED
 from enn_finetune.data.inputs import Rows
 from enn_finetune.models.backbone import Inputs
 from enn_finetune.train import Parts, merge
@@ -80,8 +81,8 @@ def _how(config: Config) -> dict[str, Any]:
 
 
 def read_targets(parts: Parts, targets: Rows | None, key: Array, config: Config) -> Kept | None:
-    """What is kept of the target rows, if some are named and the rule can look at them."""
-    if targets is None or config.acquisition.rule not in BATCH_RULES:
+    """What is kept of the target rows, if some are named and the rule looks at them."""
+    if targets is None or config.acquisition.rule not in TARGETED:
         return None
     rows = np.arange(len(targets))
     return read_rows(parts, targets, rows, rows, key, config).kept

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypedDict, cast
 
 from enn_finetune import files, online, policies, pool, records
-from enn_finetune.config import Config, ConfigError, PlainDict, differences, proxied
+from enn_finetune.config import Config, ConfigError, PlainDict, differences, proxied, warnings
 from enn_finetune.models.card import Card
 from enn_finetune.models.classifier import Classifier
 from enn_finetune.models.places import backbone_name
@@ -53,6 +53,8 @@ def run(config: Config, out: Path, *, resume: bool = False, quiet: bool = False)
     began = time.monotonic()
     check_free(config, out, resume=resume)
     with Display(quiet=quiet) as display:
+        for warning in warnings(config):
+            display.say(f"warning: {warning}")
         problem = prepare(config, display)
         # Only now: a run that could not begin leaves nothing that stands in the way of the next.
         files.atomic_write(out / CONFIG, json.dumps(dataclasses.asdict(config), indent=2) + "\n")

@@ -12,18 +12,22 @@ import numpy as np
 
 from enn_finetune import train
 from enn_finetune.config import Config
+from enn_finetune.config.schema import HeadConfig
 from enn_finetune.data.inputs import FeatureRows
 from enn_finetune.models.backbone import Identity
 from enn_finetune.models.classifier import Classifier
 from enn_finetune.models.laplace import INDEX_DIM, bucket, fit_linear_epinet
 from enn_finetune.models.linear_epinet import LinearEpinet, ShapedLinear
-from enn_finetune.models.shaped_features import pool_shapes
+from enn_finetune.models.neuronal import Neuronal, fit_neuronal
+from enn_finetune.models.shaped_features import ShapedPool, pool_shapes
 from enn_finetune.problem import Problem, batch_of, new_classifier
+from enn_finetune.types import Head
 
 Fit = Callable[[int], train.Parts]
 """From the number of a round to the classifier fitted in it."""
 
 _solve = jax.jit(fit_linear_epinet, static_argnames=("index_dim", "l2_grid"))
+_solve_neuronal = jax.jit(fit_neuronal)
 
 
 def fitter(problem: Problem, config: Config) -> Fit:
@@ -34,7 +38,7 @@ def fitter(problem: Problem, config: Config) -> Fit:
 
 
 def _closed_form(problem: Problem, pool: FeatureRows, config: Config) -> Fit:
-    """Regression and posterior; the prior's strength and shape are chosen anew in every round."""
+    """A fit in closed form, or nearly: everything about it is chosen anew in every round."""
     shapes = pool_shapes(jnp.asarray(pool.features), views=problem.views)
     key = jax.random.key(config.seed)
 
@@ -42,18 +46,19 @@ def _closed_form(problem: Problem, pool: FeatureRows, config: Config) -> Fit:
         rows = problem.oracle.bought
         # Rows that are not there have weight 0; few sizes, so that few programs are compiled.
         batch = batch_of(problem, rows, bucket(len(rows)))
-        found = _solve(
-            batch.inputs,
-            batch.targets,
-            batch.weights,
-            shapes,
-            key=jax.random.fold_in(key, number),
-            index_dim=config.head.index_dim or INDEX_DIM,
-        )
-        head = ShapedLinear(found) if config.head.kind == "linear" else LinearEpinet(found)
+        head = _head(batch, shapes, jax.random.fold_in(key, number), config.head)
         return train.split(Classifier(Identity(problem.encoder.width), head), "frozen")
 
     return fit
+
+
+def _head(batch: train.Batch, shapes: ShapedPool, key: jax.Array, how: HeadConfig) -> Head:
+    """The head of a config, solved for on a batch of all rows bought."""
+    rows = batch.inputs, batch.targets, batch.weights, shapes
+    if how.kind == "neuronal":
+        return Neuronal(_solve_neuronal(*rows, key=key))
+    found = _solve(*rows, key=key, index_dim=how.index_dim or INDEX_DIM)
+    return ShapedLinear(found) if how.kind == "linear" else LinearEpinet(found)
 
 
 def by_gradient(problem: Problem, config: Config, number: int) -> train.Parts:

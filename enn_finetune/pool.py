@@ -5,6 +5,7 @@ predictions for every row that is left. The fit is a closed form where the head 
 gradient steps otherwise; nothing of an earlier round's fit is carried over.
 """
 
+import dataclasses
 from contextlib import nullcontext
 from typing import TypedDict, cast
 
@@ -20,8 +21,11 @@ from enn_finetune.costs import Part, Work
 from enn_finetune.data.oracle import OracleState
 from enn_finetune.fitting import fitter
 from enn_finetune.models.classifier import Classifier
-from enn_finetune.problem import Problem
+from enn_finetune.problem import Problem, new_classifier
 from enn_finetune.session import Session
+
+BEFORE = 2**19
+"""The number of the round before the first: its randomness is no other round's."""
 
 
 class PoolState(TypedDict):
@@ -45,13 +49,13 @@ def run(problem: Problem, config: Config, session: Session) -> tuple[Classifier,
         history = saved[0]
         oracle.restore(cast(PoolState, saved[1])["oracle"])
         number = cast(PoolState, saved[1])["round"]
-    elif not len(oracle.bought):  # else they were chosen for this run
-        oracle.buy(first_rows(len(problem.pool), config))
     fit = fitter(problem, config)
     # Rows bought at random need no fit but the one that a run ends with.
     part: Part = "evaluation" if config.acquisition.rule == "random" else "training"
     session.display.begin("buying labels", config.budget.labels)
     with session.interruptible():
+        if saved is None and not len(oracle.bought):  # else they were chosen for this run
+            oracle.buy(begun(problem, config, session))
         while True:
             session.stop_if_asked(history, PoolState(oracle=oracle.state(), round=number))
             session.display.advance(len(oracle.bought))
@@ -77,6 +81,20 @@ def first_rows(rows: int, config: Config) -> np.ndarray:
     """The labels bought before any rule chooses: the same under every rule of one seed."""
     generator = np.random.Generator(np.random.Philox(key=config.seed, counter=[0, 0, 1, 0]))
     return generator.choice(rows, min(config.budget.start, rows), replace=False)
+
+
+def begun(problem: Problem, config: Config, session: Session) -> np.ndarray:
+    """The rows (n,) that the first fit has: `first_rows`, or what a rule says of features alone.
+
+    The latter where budget.start = 0. Of an encoder that is trained they are the features under its
+    pretrained weights; the head that the rule is asked through is blank, and adds nothing to them.
+    """
+    if config.budget.start:
+        return first_rows(len(problem.pool), config)
+    blank = dataclasses.replace(config, head=dataclasses.replace(config.head, kind="linear"))
+    with session.charging("scoring"):
+        parts = train.split(new_classifier(problem, blank), config.backbone.embeddings)
+        return choose(problem, config, parts, BEFORE, session, None)[0]
 
 
 def choose(

@@ -26,8 +26,21 @@ SEEDED = {"random"} | stochastic.RULES.keys()
 """Rules whose priorities are draws."""
 POOL_WIDE = pool_wide.RULES.keys()
 """Rules that score a row by what it tells about the others."""
+DRAWN = {
+    *("power_bald", "power4_entropy", "softmax_variance", "softrank_margin"),
+    *("power_least_confidence", "softmax_epig", "softrank_eer"),
+}
+"""One or two of each form of draw, which all scores share; the slow run goes over all."""
 
-every_rule = pytest.mark.parametrize("rule", sorted(RULES))
+
+def forms(names: Iterable[str], heavy: Iterable[str] = ()) -> list[object]:
+    """Names as parameters: those that differ from one of DRAWN in their score alone are slow."""
+    drawn = {*stochastic.RULES, *stochastic.BATCH_RULES} - DRAWN
+    slow = {*drawn, *heavy}
+    return [pytest.param(n, marks=pytest.mark.slow) if n in slow else n for n in names]
+
+
+every_rule = pytest.mark.parametrize("rule", forms(sorted(RULES)))
 every_seeing_rule = pytest.mark.parametrize("rule", sorted(RULES.keys() - SEEDED))
 every_lone_rule = pytest.mark.parametrize("rule", sorted(RULES.keys() - SEEDED - POOL_WIDE))
 
@@ -131,7 +144,7 @@ def test_a_rule_is_shown_predictions_and_a_key_and_no_labels(rule):
 
 # ---- every rule, asked for rows
 
-every_name = pytest.mark.parametrize("name", sorted(NAMES))
+every_name = pytest.mark.parametrize("name", forms(sorted(NAMES)))
 CHEAP = ("margin", "power_bald", "epig", "logdet", "itl_features", "badge", "kcenter", "lcmd")
 """One or two of each way from predictions to rows; laws that compile much keep to these, and the
 slow run goes over all."""
@@ -139,16 +152,14 @@ slow run goes over all."""
 
 def kinds(names: Iterable[str]) -> pytest.MarkDecorator:
     """Parametrize by name: the cheap ones always, the others in the slow run."""
-    marked = [
-        name if name in CHEAP else pytest.param(name, marks=pytest.mark.slow) for name in names
-    ]
-    return pytest.mark.parametrize("name", marked)
+    names = list(names)
+    return pytest.mark.parametrize("name", forms(names, {*names} - {*CHEAP}))
 
 
 LOOKING = ("margin", "power_bald", *BATCH_RULES)
 """Batch rules, and one of each kind that shares its way from priorities to rows."""
-every_kind = pytest.mark.parametrize("name", sorted(LOOKING))
-ALONE = {*pool_wide.BATCH_RULES, "neuronal"}
+every_kind = pytest.mark.parametrize("name", forms(sorted(LOOKING)))
+ALONE = {*pool_wide.BATCH_RULES, *stochastic.BATCH_RULES, "neuronal"}
 """Batch rules that score or draw rows one by one: copies are as good as what they copy."""
 every_joint_rule = kinds(sorted(BATCH_RULES.keys() - ALONE))
 chosen = jax.jit(choose, static_argnums=(0, 2))

@@ -15,7 +15,7 @@ LAYERS = [
     "predictive joint decisions metrics config records checkpoint costs",
     "data models acquisition savings progress",
     "loader features problem sklearn train fitting evaluating session asking online pool policies "
-    "experiment scoring sittings",
+    "experiment scoring sittings predicting",
     "study sharding testbed",
     "scan",
     "bench intended",
@@ -108,22 +108,30 @@ def test_no_modules_import_each_other_in_a_circle():
     graphlib.TopologicalSorter(ours).prepare()  # raises CycleError, which names the circle
 
 
-def chain_to_jax(module: str, seen: set[str]) -> list[str]:
-    """How importing a module comes to import jax: the modules on the way, or nothing."""
+def chain_to(packages: set[str], module: str, seen: set[str]) -> list[str]:
+    """How importing a module comes to import a package: the modules on the way, or nothing."""
     seen.add(module)
     parents = {module[:end] for end, letter in enumerate(module) if letter == "."}
     for name in sorted(EAGER[module] | parents):
-        if name.split(".")[0] in HEAVY:
+        if name.split(".")[0] in packages:
             return [module, name]
-        if name in FILES and name not in seen and (rest := chain_to_jax(name, seen)):
+        if name in FILES and name not in seen and (rest := chain_to(packages, name, seen)):
             return [module, *rest]
     return []
 
 
 def test_parts_that_need_no_jax_do_not_import_it():
     light = [name for name in FILES if part(name) in WITHOUT_JAX]
-    chains = [chain for name in light if (chain := chain_to_jax(name, set()))]
+    chains = [chain for name in light if (chain := chain_to(HEAVY, name, set()))]
     assert not chains, [" imports ".join(chain) for chain in chains]
+
+
+def test_a_scan_loads_no_tokenizers():
+    """It has features: transformers would say on standard error that it finds no PyTorch."""
+    names = [name for name in FILES if part(name) in {"scan", "sharding", "acquisition"}]
+    chains = [chain for name in names if (chain := chain_to({"transformers"}, name, set()))]
+    assert not chains, [" imports ".join(chain) for chain in chains]
+    assert chain_to({"transformers"}, f"{PACKAGE}.problem", set()), "the test can fail"
 
 
 def test_importing_them_leaves_jax_alone_indeed():

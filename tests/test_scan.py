@@ -14,17 +14,17 @@ from enn_finetune.acquisition.halves import batch_rule
 from enn_finetune.acquisition.rows import BLOCK
 from enn_finetune.errors import InputError
 from enn_finetune.models.linear_epinet import LinearEpinet, blank_fit
+from enn_finetune.predicting import predictor
 from enn_finetune.scan import passing
-from enn_finetune.study.heads import predictor
 from enn_finetune.types import Shown, Targets
 
 KEY = jax.random.key(11)
 ONE = sharding.rows_mesh(jax.devices()[:1])
 ALL = sharding.rows_mesh()
-KINDS = ["random", "entropy", "power_bald", "softrank_margin", "badge", "logdet"]
+KINDS = ["random", "entropy", "power_bald", "softrank_margin", "softmax_epig", "badge", "logdet"]
 KINDS += [pytest.param(r, marks=pytest.mark.slow) for r in sorted(BATCH_RULES.keys() - {*KINDS})]
 """One rule of each kind, and in the slow run all that choose rows together."""
-LATER = sorted(BATCH_RULES.keys() - {"badge"})
+LATER = sorted(BATCH_RULES.keys() - {"badge", "softrank_epig"})
 
 picked = jax.jit(choose, static_argnums=(0, 2))
 
@@ -53,7 +53,7 @@ def test_rows_chosen_on_all_devices_are_those_of_a_pool_in_memory(rule):
 
 
 @pytest.mark.parametrize(
-    "rule", ["badge", *(pytest.param(r, marks=pytest.mark.slow) for r in LATER)]
+    "rule", ["badge", "softrank_epig", *(pytest.param(r, marks=pytest.mark.slow) for r in LATER)]
 )
 def test_rows_chosen_for_targets_are_those_of_a_pool_in_memory(rule):
     features, free = scan_made.pool(BLOCK + 500)

@@ -1,5 +1,6 @@
 """Pools over devices and processes: the same picks, row for row."""
 
+import hashlib
 import json
 import os
 import socket
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import scan_made
 
-from enn_finetune import sharding
+from enn_finetune import scan, sharding
 from enn_finetune.acquisition import rows
 from enn_finetune.acquisition.rows import BLOCK
 
@@ -175,16 +176,18 @@ def test_a_launcher_is_asked_for_what_was_not_given(joined, monkeypatch, name, v
     assert joined == [(None, None, None), ("node0:8476", 4, 3)]
 
 
-def in_processes(processes: int, devices: int, count: int, rules: str) -> list[dict]:
+def in_processes(
+    processes: int, devices: int, count: int, rules: str, size: int = 20_000, flags: str = ""
+) -> list[dict]:
     """What each of several processes on this machine picks."""
     with socket.socket() as free_port:
         free_port.bind(("localhost", 0))
         port = free_port.getsockname()[1]
     environment = os.environ | {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count={devices}",
         "PYTHONPATH": str(Path(scan_made.__file__).parents[1]),
     }
-    command = [sys.executable, scan_made.__file__, "20000", str(count), rules, str(port)]
+    command = [sys.executable, scan_made.__file__, str(size), str(count), rules, str(port)]
     running = [
         subprocess.Popen(
             [*command, str(process), str(processes)],
@@ -203,6 +206,19 @@ def in_processes(processes: int, devices: int, count: int, rules: str) -> list[d
     for process, (_, errors) in zip(running, ended, strict=True):
         assert process.returncode == 0, errors[-3000:]
     return [json.loads(out.splitlines()[-1]) for out, _ in ended]
+
+
+def test_picks_in_2_processes_are_those_of_this_one():
+    """The cheap part of the next test: scores of single rows, and a rule that looks at all."""
+    one, other = in_processes(2, 1, 5, "kcenter", BLOCK + 500, os.environ["XLA_FLAGS"])
+    assert one == other
+    assert one["devices"] == 2
+    features, free = scan_made.pool(BLOCK + 500)
+    key, how = jax.random.key(3), {"indices": scan_made.INDICES, "mesh": MESHES[1]}
+    mine = scan.choose_from(scan_made.Tiny(), features, "kcenter", free, 5, key, **how)
+    assert one["picks"] == {"kcenter": mine.tolist()}
+    scores = scan.score_all(scan_made.Tiny(), features, "bald", key, **how)
+    assert one["scores"] == hashlib.sha256(scores.tobytes()).hexdigest()
 
 
 @pytest.mark.slow

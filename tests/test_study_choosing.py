@@ -9,9 +9,9 @@ import study_made
 from enn_finetune.acquisition import choose as rules
 from enn_finetune.models import row_chunks
 from enn_finetune.models.solvers import SOLVERS
+from enn_finetune.predicting import predictor
 from enn_finetune.study import Course, Ground, run_course
 from enn_finetune.study.choosing import choosing
-from enn_finetune.study.heads import predictor
 from enn_finetune.study.programs import Cost, Program, Workers, flops
 from enn_finetune.types import Shown
 
@@ -26,7 +26,8 @@ def fitted():
     return solving.make, fit, rows, jnp.arange(len(rows)) >= 20
 
 
-KINDS = ("random", "margin", "power_bald", "epig", "batchbald", "logdet", "badge", "kcenter")
+KINDS = ("random", "margin", "power_bald", "softrank_margin", "softmax_epig", "epig")
+KINDS += ("batchbald", "logdet", "badge", "kcenter")
 
 
 @pytest.mark.parametrize("rule", KINDS)

@@ -157,7 +157,12 @@ def test_a_share_of_the_pool_is_scored_after_the_first_round(world, rule):
 
 def test_targets_change_what_a_pool_run_buys(world, tmp_path):
     for name, named in {"none": "", "file": str(world / "targets.jsonl")}.items():
-        keys = {"acquisition.rule": "itl", "acquisition.targets": named, "budget.labels": 16}
+        keys = {
+            "acquisition.rule": "itl",
+            "acquisition.targets": named,
+            "acquisition.indices": 32,
+            "budget.labels": 16,
+        }
         run(config_of(world, **REGIMES["pool, closed form"], **keys), tmp_path / name)
     first, second = bought(tmp_path / "none"), bought(tmp_path / "file")
     assert first[:6] == second[:6]

@@ -26,6 +26,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
 BATCH_RULES: Mapping[str, BatchRule] = MappingProxyType(
     {
         **pool_wide.BATCH_RULES,  # the pool, or named targets
+        **stochastic.BATCH_RULES,
         "epig_batch": epig_batch,
         "batchbald": batchbald,
         **closed_form.RULES,
@@ -73,6 +74,11 @@ def choose(rule: str, shown: Shown, count: int, key: Array) -> Array:
         return BATCH_RULES[rule](shown, count, key)
     if rule not in RULES:
         raise ValueError(f"rule {rule!r}: no such rule; there are {', '.join(NAMES)}")
-    priorities = RULES[rule](shown.log_probs, key)
+    if rule in stochastic.RULES:
+        drawn = stochastic.RULES[rule]
+        scores = jnp.where(shown.free, drawn.score(shown.log_probs, key), -jnp.inf)
+        priorities = drawn.from_scores(scores, key)
+    else:
+        priorities = RULES[rule](shown.log_probs, key)
     _, best = jax.lax.top_k(jnp.where(shown.free, priorities, -jnp.inf), count)
     return best.astype(jnp.int32)

@@ -45,7 +45,8 @@ def batch_rule(rule: str) -> BatchRule:
         if score is None:
             priorities = RULES[rule](jnp.zeros((1, left.shape[0], 1)), key)
         elif rule in stochastic.RULES:
-            priorities = stochastic.RULES[rule].from_scores(scores, key)
+            may = jnp.where(left, scores, -jnp.inf)
+            priorities = stochastic.RULES[rule].from_scores(may, key)
         else:
             priorities = scores
         return lax.top_k(jnp.where(left, priorities, -jnp.inf), count)[1].astype(jnp.int32)

@@ -14,6 +14,13 @@ removes from the entropy of the targets is EPIG.
 Each rule is here twice: as a `Rule`, that scores the rows of a pool, and as a `BatchRule`, that
 picks the free rows of the highest scores, towards targets where the user names them. Its rows are
 not chosen together: copies of one row have one score (`epig_batch` is for that).
+
+Other programs. On the same targets `epig` is baal's EPIG (2.1), and `bald` its BALD, which tests
+hold. What differs: its EPIG has to be given targets, where ours draws them from the pool; its
+Variance is the mean over classes and `variance` the sum, which rank alike; its BatchBALD samples
+label outcomes however few there are, anew for every row, and returns rows by the score that each
+had when it was bought, not in that order (`batchbald` is exact as long as outcomes fit, and is
+compared with batchbald_redux).
 """
 
 import math

@@ -13,18 +13,23 @@ power       s ** beta                           a quantity whose zero means "not
 softmax     exp(beta s)                         an amount in nats, whatever its zero
 softrank    rank ** -beta, from 1 for the best  an order and no more
 ==========  ==================================  ===============================================
+
+A rule is called FORM_SCORE, such as softmax_entropy: every form goes with every score.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from enn_finetune.acquisition import pointwise
-from enn_finetune.types import Rule
+from enn_finetune.acquisition import pointwise, pool_wide
+from enn_finetune.acquisition.predictions import Predictions, read_predictions
+from enn_finetune.acquisition.rows import gather
+from enn_finetune.types import BatchRule, Rule, Spread
 
 PAPER = 1.0
 """beta of the paper's experiments, for all three forms."""
@@ -66,7 +71,10 @@ class Drawn:
         return self.from_scores(self.score(log_probs, key), key)
 
     def from_scores(self, scores: Array, key: Array) -> Array:
-        """Priorities (N,) from the scores (N,), for callers that score rows chunk by chunk."""
+        """Priorities (N,) from the scores (N,), for callers that score rows chunk by chunk.
+
+        Rows that may not be drawn have a score of -inf, so that they have no rank before others.
+        """
         log_weights = self.weighing(scores, self.beta)
         return log_weights + jax.random.gumbel(key, log_weights.shape, log_weights.dtype)
 
@@ -79,24 +87,80 @@ def closeness(log_probs: Array, key: Array) -> Array:
     return 1 + pointwise.margin(log_probs, key)
 
 
-RULES: Mapping[str, Drawn] = MappingProxyType(
+class Form(NamedTuple):
+    """How a score becomes a weight."""
+
+    weighing: Weighing
+    beta: float
+
+
+FORMS: Mapping[str, Form] = MappingProxyType(
     {
-        "power_margin": Drawn(power, closeness, PAPER),
-        "power_entropy": Drawn(power, pointwise.entropy, PAPER),
-        "power_bald": Drawn(power, pointwise.bald, PAPER),
-        "power_variance": Drawn(power, pointwise.variance, PAPER),
-        "power4_margin": Drawn(power, closeness, SHARP),
-        "power4_entropy": Drawn(power, pointwise.entropy, SHARP),
-        "power4_bald": Drawn(power, pointwise.bald, SHARP),
-        "softmax_margin": Drawn(softmax, closeness, PAPER),
-        "softmax_bald": Drawn(softmax, pointwise.bald, PAPER),
-        "softrank_margin": Drawn(softrank, closeness, PAPER),
-        "softrank_bald": Drawn(softrank, pointwise.bald, PAPER),
+        "power": Form(power, PAPER),
+        "power4": Form(power, SHARP),
+        "softmax": Form(softmax, PAPER),
+        "softrank": Form(softrank, PAPER),
     }
 )
-"""Form and exponent, then score: power4 is power with beta = 4."""
+"""By the first half of a rule's name: power4 is power with beta = 4."""
 
-EPISTEMIC = frozenset(
-    {"power_bald", "power_variance", "power4_bald", "softmax_bald", "softrank_bald"}
+SCORES: Mapping[str, Rule] = MappingProxyType(
+    {
+        "entropy": pointwise.entropy,
+        "margin": closeness,
+        "least_confidence": pointwise.least_confidence,
+        "bald": pointwise.bald,
+        "variance": pointwise.variance,
+    }
 )
-"""With a plain head these draw uniformly: every score would be 0."""
+"""By the second half: scores of each row alone, at least 0."""
+
+
+def drawn_towards(form: Form, scores: pool_wide.Scores) -> BatchRule[Predictions]:
+    """Rows drawn by what their labels tell about targets, or about the pool for want of them.
+
+    The scores are those of `pool_wide.py`, which look at other rows: they come from what was kept
+    of all rows, in no second pass over the pool.
+    """
+
+    def pick(
+        kept: Predictions,
+        free: Array,
+        count: int,
+        key: Array,
+        *,
+        targets: Predictions | None = None,
+        axis: Spread = None,
+    ) -> Array:
+        """Rows (count,) in the order drawn, without replacement."""
+        to_score, to_draw = jax.random.split(key)
+        found = scores(kept, to_score, targets=targets, axis=axis)
+        every, left = gather((found, free), axis)
+        log_weights = form.weighing(jnp.where(left, every, -jnp.inf), form.beta)
+        noise = jax.random.gumbel(to_draw, left.shape, log_weights.dtype)
+        priorities = jnp.where(left, log_weights + noise, -jnp.inf)
+        return jax.lax.top_k(priorities, count)[1].astype(jnp.int32)
+
+    return BatchRule(read_predictions, pick)
+
+
+RULES: Mapping[str, Drawn] = MappingProxyType(
+    {
+        f"{form}_{score}": Drawn(how.weighing, of, how.beta)
+        for form, how in FORMS.items()
+        for score, of in SCORES.items()
+    }
+)
+"""All forms over all scores of single rows."""
+
+BATCH_RULES: Mapping[str, BatchRule[Predictions]] = MappingProxyType(
+    {
+        f"{form}_{score}": drawn_towards(how, of)
+        for form, how in FORMS.items()
+        for score, of in pool_wide.SCORES.items()
+    }
+)
+"""All forms over the scores of `pool_wide.py`; all of them are epistemic."""
+
+EPISTEMIC = frozenset(f"{form}_{score}" for form in FORMS for score in pointwise.EPISTEMIC)
+"""Those of RULES that draw uniformly with a plain head: every score would be 0."""

@@ -30,10 +30,10 @@ from enn_finetune.types import BatchRule, Spread
 BLUR = 1.0
 """Noise with which ITL sees the targets, in units of the noise of their labels.
 
-With 1 ITL is the information on the *labels* of the targets, as in the authors' program, which adds
-the labels' noise to the targets too. The paper's targets are without noise. In R dimensions, R
-targets without noise determine w whole, so that ITL would forget which rows were targets; worse,
-of K index samples any K rows explain each other, whatever the true covariance.
+With 1 ITL is the information on the *labels* of the targets, as in the authors' program (eq. 44),
+which adds the labels' noise to the targets too. The paper's targets (eq. 43) are without noise. In
+R dimensions, R targets without noise determine w whole, so that ITL would forget which rows were
+targets; worse, of K index samples any K rows explain each other, whatever the true covariance.
 """
 
 DETERMINED = 1e-6
@@ -137,9 +137,12 @@ class Facing(NamedTuple):
 
 
 def _ctl() -> Criterion[Facing]:
-    """CTL (appendix of the paper): argmax sum_t cor(f_t, f_x | D), signed, without noise.
+    """CTL, eq. 41 (appendix D.4): argmax sum_t cor(f_t, f_x | D), signed, without noise.
 
-    The tally of a row is var f_x and cov(f_x, sum_t f_t / sd f_t).
+    Rows of large *positive* correlation are preferred, where ITL and VTL ask for large correlation
+    of either sign: so the sign of f matters here, and each kernel says what it is. With a kernel of
+    features it is their cosine, once rows bought are conditioned on. The tally of a row is var f_x
+    and cov(f_x, sum_t f_t / sd f_t).
     """
 
     def towards(state: Facing) -> Array:
@@ -214,8 +217,10 @@ RULES: Mapping[str, BatchRule] = MappingProxyType(
         "ctl": rule(indices, ctl_criterion),
         "itl_features": rule(last_layer, itl_criterion()),
         "vtl_features": rule(last_layer, vtl_criterion),
+        "ctl_features": rule(last_layer, ctl_criterion),
         "itl_gradients": rule(gradients, itl_criterion()),
         "vtl_gradients": rule(gradients, vtl_criterion),
+        "ctl_gradients": rule(gradients, ctl_criterion),
     }
 )
-"""The rules of this file."""
+"""All criteria with all kernels."""

@@ -155,7 +155,19 @@ def _study(
             f"{full} · {backbone} · frozen: acquisition.candidates_share: {share}; frozen studies "
             "score the whole pool in every round: set it to 1, or use bench.regimes = pool"
         )
+    if regime != "online" and config.budget.start == 0:
+        faults.append(
+            f"{full} · {backbone} · {regime}: budget.start: got 0; all arms of a seed begin with "
+            "the same labels: give it at least 1 (a single `train` can begin with none)"
+        )
     arms = tuple(dict.fromkeys(parse_arm(arm, faults, regime) for arm in bench.arms))
+    if config.acquisition.indices == 1:
+        faults += [
+            f"acquisition.indices: {arm} reads the spread over indices, and one index has none; "
+            "give 2 or more"
+            for arm in arms
+            if arm.rule in choose.EPISTEMIC
+        ]
     place = Place(config.task.name, pool, backbone, config.backbone.tune, config.regime)
     return Study(place, config, arms, range(*bench.seeds))
 

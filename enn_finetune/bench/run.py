@@ -12,6 +12,7 @@ from enn_finetune.bench.material import Library, check_all
 from enn_finetune.bench.plan import REPLAY, Arm, Cell, Plan, Study, plan
 from enn_finetune.bench.store import Store, check, open_store
 from enn_finetune.config import BenchFile, PlainDict
+from enn_finetune.config.rules import pays_no_heed
 from enn_finetune.errors import InputError
 from enn_finetune.problem import Problem
 from enn_finetune.progress import Display
@@ -64,12 +65,22 @@ def run(
     with CellDisplay(quiet=quiet) as display:
         library = Library(display)
         ready = check_all(wanted, library, display.say)
+        for warning in _warnings(ready):
+            display.say(f"warning: {warning}")
         if lists.lines:
             _check_lists(ready, lists, library, Store(out).bought())
         with open_store(out, wanted, resume=resume) as store:
             jobs = list(_jobs(ready, store, lists))
             with stoppable(out, command):
                 return _Runner(wanted, store, library, lists, display, command).run(jobs)
+
+
+def _warnings(studies: tuple[Study, ...]) -> list[str]:
+    """What does not stand in the way of a benchmark and may not be what was meant, each once."""
+    told = [study for study in studies if study.config.acquisition.targets]
+    names = dict.fromkeys(arm.rule for study in told for arm in study.arms)
+    heedless = pays_no_heed([name for name in names if not name.startswith(REPLAY)])
+    return [heedless] if heedless else []
 
 
 def _check_lists(

@@ -1,6 +1,7 @@
 """What a run is told: frozen dataclasses filled from TOML and `key=value` overrides, and hashed."""
 
 from enn_finetune.config.bench import BenchConfig, BenchFile, load_bench
+from enn_finetune.config.contradictions import proxied, warnings
 from enn_finetune.config.intended import IntendedConfig, IntendedFile, SpuriousTask, load_intended
 from enn_finetune.config.reading import (
     ConfigError,
@@ -10,7 +11,6 @@ from enn_finetune.config.reading import (
     differences,
     keys,
     load,
-    proxied,
 )
 from enn_finetune.config.schema import Config
 from enn_finetune.config.testbed import TestbedConfig, load_testbed
@@ -34,4 +34,5 @@ __all__ = [
     "load_intended",
     "load_testbed",
     "proxied",
+    "warnings",
 ]

@@ -3,13 +3,14 @@
 import dataclasses
 import difflib
 import json
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from enn_finetune.config.rules import EPISTEMIC
+from enn_finetune.config.contradictions import contradictions
 from enn_finetune.config.schema import Config
 from enn_finetune.errors import InputError
 
@@ -22,6 +23,8 @@ class ConfigError(InputError):
 
 
 _ADAPTER = TypeAdapter(Config)
+MANY = 10
+"""Words that a key may have, beyond which a fault names the nearest and not all."""
 
 
 def keys(of: type = Config, prefix: str = "") -> dict[str, type | None]:
@@ -85,7 +88,7 @@ def build(values: Mapping[str, PlainValue]) -> Config:
     config = None
     try:
         config = _ADAPTER.validate_python(tree)
-        faults += _contradictions(config)
+        faults += contradictions(config)
     except ValidationError as error:
         faults += [fault_of(item) for item in error.errors()]
     if config is None or faults:
@@ -96,107 +99,11 @@ def build(values: Mapping[str, PlainValue]) -> Config:
 def fault_of(item: Mapping[str, object]) -> str:
     """One fault that pydantic found, in our words."""
     where = ".".join(str(part) for part in item["loc"] if isinstance(part, str))  # type: ignore[attr-defined]
+    options = re.findall("'([^']*)'", str(item["msg"])) if item["type"] == "literal_error" else []
+    if len(options) > MANY:  # too many to read through
+        near = difflib.get_close_matches(str(item["input"]), options, n=1, cutoff=0.0)
+        return f"{where}: got {item['input']!r}; no such value; the nearest is {near[0]}"
     return f"{where}: got {item['input']!r}; {str(item['msg']).lower()}"
-
-
-def _contradictions(config: Config) -> list[str]:
-    faults = []
-    if config.head.form == "linear" and not config.closed_form:
-        faults.append(
-            "head.form: linear is solved in closed form, which needs backbone.tune = frozen and "
-            f"regime = pool, got {config.backbone.tune} and {config.regime}; use head.form = mlp"
-        )
-    if config.backbone.tune != "frozen" and config.backbone.layers != "last":
-        faults.append(
-            "backbone.layers: only a frozen encoder is read at other layers than its last, got "
-            f"tune = {config.backbone.tune}; use backbone.layers = last"
-        )
-    if config.backbone.tune != "frozen" and config.backbone.pairs == "difference":
-        faults.append(
-            "backbone.pairs: only a frozen encoder reads pairs as differences, got "
-            f"tune = {config.backbone.tune}; use backbone.pairs = joint or auto"
-        )
-    itself = config.policy == "standard" and not _drops(config)
-    if itself and config.head.kind == "linear" and config.acquisition.rule in EPISTEMIC:
-        faults.append(
-            f"acquisition.rule: {config.acquisition.rule} reads the spread over indices, and a "
-            "linear head has none; use head.kind = epinet, or margin, entropy, least_confidence"
-        )
-    faults += _policy_faults(config)
-    asked = config.acquisition
-    if asked.threshold and (config.regime != "online" or asked.rule != "neuronal"):
-        faults.append(
-            "acquisition.threshold: is for a stream, which needs regime = online and "
-            f"acquisition.rule = neuronal, got {config.regime} and {asked.rule}"
-        )
-    if config.budget.start > config.budget.labels:
-        faults.append(
-            f"budget.start: {config.budget.start} is more than budget.labels = "
-            f"{config.budget.labels}"
-        )
-    if config.regime == "pool" and config.budget.start == 0:
-        faults.append("budget.start: a pool run fits before it scores; give it at least 1 label")
-    if config.regime == "online" and config.train.schedule == "linear" and not config.budget.steps:
-        faults.append("train.schedule: linear decay ends at the last step; give budget.steps")
-    if config.acquisition.anneal and not config.budget.steps:
-        faults.append("acquisition.anneal: annealing ends at the last step; give budget.steps")
-    task = config.task
-    if bool(task.train) != bool(task.test) or (task.name == "custom" and not task.train):
-        faults.append("task.train, task.test: a custom task names both files")
-    return faults
-
-
-def proxied(config: Config) -> bool:
-    """True where something else than the model that is trained in the end chooses rows."""
-    return config.policy != "standard" or bool(config.proxy.path or config.proxy.replay)
-
-
-def _drops(config: Config) -> bool:
-    """True where another encoder, fine-tuned in every round, chooses by MC-dropout."""
-    proxy = config.proxy
-    return config.policy == "standard" and bool(proxy.path) and proxy.head == "mc_dropout"
-
-
-def _policy_faults(config: Config) -> list[str]:
-    """What stands against choosing rows by another model than the one that is trained."""
-    if not proxied(config):
-        if config.proxy.pseudo:
-            return [
-                f"proxy.pseudo: got {config.proxy.pseudo}, which is for rounds in which another "
-                "model chose; set policy = svpp, asvp or auto, or leave it at 0"
-            ]
-        return []
-    what = f"policy = {config.policy}"
-    what += "".join(f", proxy.{n} given" for n in ("path", "replay") if getattr(config.proxy, n))
-    asked, faults = config.acquisition, []
-    if config.backbone.tune == "frozen" or config.regime != "pool":
-        faults.append(
-            f"policy: got {what}, which is for rounds (regime = pool) with an encoder that is "
-            f"trained in the end, got regime = {config.regime} and backbone.tune = "
-            f"{config.backbone.tune}; set backbone.tune = full, or policy = standard"
-        )
-    if asked.candidates_share < 1 or asked.targets:
-        faults.append(
-            f"policy: got {what}, which scores the whole pool and knows no targets; leave "
-            "acquisition.candidates_share and acquisition.targets as they are by default"
-        )
-    if "frozen" in config.proxy.modes:
-        faults.append(
-            "proxy.modes: got frozen among them; name modes that train some of the encoder, such "
-            "as bitfit, lora, last"
-        )
-    if _drops(config) and config.head.kind != "linear":
-        faults.append(
-            "proxy.head: mc_dropout of an encoder that is fine-tuned (policy = standard) is in its "
-            f"linear classification layer, got head.kind = {config.head.kind}; use linear"
-        )
-    spreadless = config.policy != "standard" and config.proxy.head in ("linear", "shaped")
-    if spreadless and asked.rule in EPISTEMIC:
-        faults.append(
-            f"proxy.head: {asked.rule} reads the spread over indices, and the head "
-            f"{config.proxy.head} has none; use proxy.head = epinet"
-        )
-    return faults
 
 
 def load(path: Path | str, overrides: Sequence[str] = ()) -> Config:

@@ -116,9 +116,9 @@ class BackboneConfig:
 
 @dataclass(frozen=True, config=_STRICT)
 class HeadConfig:
-    """What stands on the features."""
+    """What stands on the features; `neuronal` needs a frozen backbone and the pool regime."""
 
-    kind: Literal["linear", "epinet"] = "epinet"
+    kind: Literal["linear", "epinet", "neuronal"] = "epinet"
     form: Literal["auto", "mlp", "linear"] = "auto"
     """Epinet: an MLP by gradient steps, or linear in closed form (frozen backbone, pool regime).
     auto takes the closed form where it applies."""
@@ -139,9 +139,8 @@ class AcquisitionConfig:
     indices: PositiveInt = 32
     """K: epistemic indices a row is scored with."""
     targets: str = ""
-    """Rows that predictions should become better for, of which rules such as itl, vtl and epig make
-    use: a file of texts (.csv, .tsv, .jsonl), or a filter on the columns of the training file
-    (domain=kitchen). Empty: the pool itself."""
+    """Rows that predictions should become better for, which config/rules.py says who reads: a file
+    (.csv, .tsv, .jsonl) or a filter on the training file (domain=kitchen). Empty: the pool."""
     candidates_share: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Pool: share of the pool that a round scores, by what earlier rounds scored it; the first
     round scores all. Benchmarks on frozen features take 1 only."""
@@ -168,7 +167,8 @@ class BudgetConfig:
     steps: Count = None
     """Online: gradient steps; none ends the run when the labels are spent."""
     start: NonNegativeInt = 20
-    """Labels bought uniformly before the rule chooses; the same rows under every rule."""
+    """Labels bought uniformly before the rule chooses; the same rows under every rule. Pool, 0:
+    the first `round` rows are chosen too, by a rule that reads features alone."""
     round: PositiveInt = 20
     """Pool: labels bought in a round, at the least."""
     growth: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.0
@@ -188,7 +188,7 @@ class BudgetConfig:
     @property
     def rounds(self) -> tuple[int, ...]:
         """Pool: labels bought in all at each fit, from `start` to `labels`."""
-        counts = [min(self.start, self.labels)]
+        counts = [min(self.start, self.labels) or self.after(0)]
         while counts[-1] < self.labels:
             counts.append(self.after(counts[-1]))
         return tuple(counts)
@@ -291,7 +291,7 @@ class Config:
     def closed_form(self) -> bool:
         """True where the head is solved for rather than trained by gradient steps."""
         possible = self.backbone.tune == "frozen" and self.regime == "pool"
-        return possible and (self.head.kind == "linear" or self.head.form != "mlp")
+        return possible and (self.head.kind != "epinet" or self.head.form != "mlp")
 
     @property
     def hash(self) -> str:

@@ -16,9 +16,8 @@ from jax.sharding import Mesh
 from enn_finetune import sharding
 from enn_finetune.acquisition.rows import BLOCK, map_blocks
 from enn_finetune.errors import InputError
+from enn_finetune.predicting import linear, predictor
 from enn_finetune.scan.shards import Shards
-from enn_finetune.study.ground import linear
-from enn_finetune.study.heads import predictor
 from enn_finetune.types import BatchRule, Head
 
 Read = Callable[[Array, Array], Any]

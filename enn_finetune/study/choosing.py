@@ -17,8 +17,8 @@ from jax import Array
 from enn_finetune.acquisition.halves import batch_rule
 from enn_finetune.acquisition.rows import map_blocks
 from enn_finetune.data.oracle import Oracle
+from enn_finetune.predicting import predictor
 from enn_finetune.study.ground import POOL, Ground, Make
-from enn_finetune.study.heads import predictor
 from enn_finetune.study.programs import Cost, Program, Workers
 
 

@@ -18,6 +18,7 @@ from enn_finetune.data.inputs import FeatureRows, Rows
 from enn_finetune.joint import Groups, joint_groups
 from enn_finetune.models.row_chunks import map_rows
 from enn_finetune.models.shaped_features import ShapedPool, pool_shapes
+from enn_finetune.predicting import linear
 from enn_finetune.problem import Problem
 from enn_finetune.study.programs import Program
 from enn_finetune.types import Head
@@ -115,11 +116,6 @@ class Ground:
     def _make_room(self, wanted: int) -> None:
         while self._cache and wanted + sum(a.nbytes for a in self._cache.values()) > CACHE_BYTES:
             self._cache.popitem(last=False)
-
-
-def linear(head: Head) -> bool:
-    """True for heads whose functions are linear in rows that `rows` makes of features."""
-    return hasattr(head, "from_rows")
 
 
 @functools.cache

@@ -1,42 +1,23 @@
 """Heads in a study: fitted to what each seed bought, asked about evaluation splits."""
 
 import functools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
 
-import jax
 import numpy as np
 from jax import Array
 
 from enn_finetune import decisions
-from enn_finetune.acquisition.rows import BLOCK
 from enn_finetune.data.oracle import Oracle
 from enn_finetune.joint import joint_scores
-from enn_finetune.models.row_chunks import map_rows, rows_at_once
 from enn_finetune.models.shaped_features import ShapedPool
+from enn_finetune.predicting import predictor
 from enn_finetune.predictive import mixture
-from enn_finetune.study.ground import POOL, Ground, Make, Marking, linear
+from enn_finetune.study.ground import POOL, Ground, Make, Marking
 from enn_finetune.study.programs import Cost, Program, Workers
 from enn_finetune.types import Head
 
 DECIDING = 4096  # rows of the pool, about, that decision thresholds are found on
-
-
-class Predict(NamedTuple):
-    """A head under indices drawn for it: rows (n, .) -> log-probabilities (K, n, C)."""
-
-    chunk: Callable[[Array], Array]
-    floats_per_row: int
-
-    @property
-    def rows_at_once(self) -> int:
-        """How many rows the cache has room for: a power of 2, at most a block of a pool's."""
-        return min(BLOCK, 2 ** int(math.log2(rows_at_once(self.floats_per_row))))
-
-    def __call__(self, rows: Array) -> Array:
-        """Log-probabilities (K, N, C) of any number of rows."""
-        return map_rows(self.chunk, rows, floats_per_row=self.floats_per_row)
 
 
 class Predicted(NamedTuple):
@@ -161,13 +142,3 @@ def _mean(head: Head, rows: Array, log_probs: Array) -> Array:
     if hasattr(head, "mean_from_rows"):
         return cast(Any, head).mean_from_rows(rows)
     return mixture(log_probs)
-
-
-def predictor(head: Head, key: Array, indices: int) -> Predict:
-    """A head under fresh indices: K of them, or one where they make no difference."""
-    z = head.sample_index(jax.random.fold_in(key, 1), indices if head.epistemic else 1)
-    logits = cast(Any, head).from_rows if linear(head) else head.many
-    return Predict(
-        lambda rows: jax.nn.log_softmax(logits(rows, z), axis=-1),
-        floats_per_row=4 * z.shape[0] * head.classes,
-    )

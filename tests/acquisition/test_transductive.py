@@ -119,7 +119,10 @@ def test_itl_forgets_its_targets_where_they_have_no_noise_and_outnumber_the_samp
     assert np.any(blind != np.asarray(chosen(itl, seen, 5, KEY)))
 
 
-@pytest.mark.parametrize("name", ["itl", "ctl", "vtl_features", "itl_gradients"])
+TOWARDS = ["itl", "ctl", "vtl_features", "ctl_features", "itl_gradients", "ctl_gradients"]
+
+
+@pytest.mark.parametrize("name", TOWARDS)
 def test_targeted_rules_buy_what_the_targets_share_features_with(name):
     """Rows 0-19 live in one half of the feature space, 20-39 in the other, with the targets."""
     rng = np.random.default_rng(0)
@@ -140,6 +143,15 @@ def test_targeted_rules_buy_what_the_targets_share_features_with(name):
     assert (np.asarray(chosen(logdet, seen, 5, KEY)) < 20).any()
 
 
+def test_ctl_on_features_ranks_first_by_their_cosine_with_the_targets():
+    """With nothing bought: the largest sum of cosines, as activeft's note on CTL has it too."""
+    seen = shown(8, rows=30)._replace(free=jnp.ones(30, bool))
+    x, far = np.asarray(seen.features), np.asarray(seen.targets.features)
+    cosines = (x @ far.T) / np.linalg.norm(x, axis=1)[:, None] / np.linalg.norm(far, axis=1)
+    row = chosen(RULES["ctl_features"][0], seen, 1, KEY)[0]
+    assert row == np.argmax(cosines.sum(1))
+
+
 @every_rule
 def test_a_row_like_one_chosen_comes_after_all_others(name):
     seen = shown(5)
@@ -150,7 +162,7 @@ def test_a_row_like_one_chosen_comes_after_all_others(name):
     assert rows[7] == 7
 
 
-@pytest.mark.parametrize("name", ["itl_features", "vtl_gradients"])
+@pytest.mark.parametrize("name", ["itl_features", "vtl_gradients", "ctl_features"])
 def test_rows_bought_are_conditioned_on(name):
     """A row much like one bought is worth less than it was; buying costs no trace."""
     seen = shown(6, rows=130)
