@@ -31,7 +31,7 @@ from enn_finetune.types import Head
 
 HEAD_WEIGHTS = "head.safetensors"
 README = "README.md"
-FORMAT: Literal[1] = 1  # of head.json
+FORMAT: Literal[2] = 2  # of head.json; 1: heads that read rows of unit norm
 NOT_RANDOM = nnx.Not(nnx.RngState)  # trained weights, fixed priors, whatever else a head keeps
 
 
@@ -39,7 +39,7 @@ NOT_RANDOM = nnx.Not(nnx.RngState)  # trained weights, fixed priors, whatever el
 class HeadFile:
     """head.json: all that is needed beside the tensors and the encoder's config."""
 
-    format: Literal[1]
+    format: Literal[2]
     head: dict[str, object]  # `kind` and the arguments that make the head
     labels: tuple[str, ...]
     pooling: Pooling

@@ -257,7 +257,7 @@ def test_damaged_tensors_are_all_named(encoder, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": 2}, "format: found 2"),
+        ({"format": 3}, "format: found 3"),
         ({"labels": ["a"]}, "labels: found 1 names for the 3 classes"),
         ({"max_tokens": 0, "pooling": "max"}, "pooling: found 'max'.*max_tokens: found 0"),
         ({"head": {"kind": "what"}}, "head.*what"),
