@@ -3,7 +3,8 @@
     standard   the model itself, fine-tuned in every round
     svpp       a head solved for on features of the pretrained encoder; one fine-tuning, in the end
     asvp       the same until an indicator finds the features stale: then the encoder is fine-tuned
-               on what was bought and the features are computed anew (arXiv 2403.01101)
+               on what was bought and the features are computed anew (arXiv 2403.01101); from there
+               on it chooses beside that head (see `beside`)
     auto       svpp, but for what prices let it try and what then shows (see `deciding`)
 
 All four book what they take in the ledger of the run's `Session`, which writes it into every

@@ -4,6 +4,8 @@ import dataclasses
 import functools
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import Array
@@ -17,8 +19,10 @@ from enn_finetune.features import TextFeatures, cache_folder
 from enn_finetune.models import tuning
 from enn_finetune.models.backbone import BertBackbone, Inputs, load_backbone
 from enn_finetune.models.places import find_backbone
+from enn_finetune.predictive import mixture
 from enn_finetune.problem import Problem, encode_splits
 from enn_finetune.progress import Display
+from enn_finetune.types import Head
 
 
 class Sides(NamedTuple):
@@ -113,14 +117,30 @@ def pretrained(both: Sides, display: Display) -> tuple[Features, Work]:
     return Features(rows, encoder.views), features.work
 
 
-def refreshed(both: Sides, encoder: BertBackbone) -> Features:
-    """Features of the selector as it was fine-tuned: what its head reads.
+class FineTuned(NamedTuple):
+    """The pool as a selector has it that was fine-tuned."""
+
+    features: np.ndarray  # (N, D)
+    log_probs: np.ndarray  # (N, C): of its mean prediction
+
+
+def refreshed(both: Sides, encoder: BertBackbone, head: Head) -> FineTuned:
+    """The selector as it was fine-tuned: features of the pool, and what its own head makes of them.
 
     They are not kept on disk: their weights are those of one seed, policy and round. Only this run,
     resumed, would read them again, and every refresh would leave a pool of features behind.
     """
-    rows = encode_rows(encoder, both.selector.pool)
-    return Features(FeatureRows(rows, both.config.evaluation.batch), 1)
+    config = both.selecting
+    features = encode_rows(encoder, both.selector.pool)
+    size, key = config.evaluation.batch, jax.random.key(config.seed)
+    graph, state = nnx.split(head)
+    found = [
+        np.asarray(_log_probs(graph, state, jnp.asarray(some), key, config.evaluation.indices))[
+            : len(places)
+        ]
+        for places, some in FeatureRows(features, size).batches(np.arange(len(features)))
+    ]
+    return FineTuned(features, np.concatenate(found))
 
 
 def encode_rows(encoder: BertBackbone, rows: Rows) -> np.ndarray:
@@ -136,3 +156,13 @@ def encode_rows(encoder: BertBackbone, rows: Rows) -> np.ndarray:
 def _features(graph: nnx.GraphDef, state: nnx.State, batch: Inputs) -> Array:
     found: Array = nnx.merge(graph, state)(batch)
     return found
+
+
+@functools.partial(encoder_jit, static_argnames=("graph", "indices"))
+def _log_probs(
+    graph: nnx.GraphDef, state: nnx.State, features: Array, key: Array, indices: int
+) -> Array:
+    """Log of a head's mean prediction (N, C) for features (N, D)."""
+    head = nnx.merge(graph, state)
+    z = head.sample_index(key, indices if head.epistemic else 1)
+    return mixture(jax.nn.log_softmax(head.many(features, z), axis=-1))

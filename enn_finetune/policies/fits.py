@@ -23,7 +23,8 @@ from enn_finetune.models.laplace import bucket
 from enn_finetune.models.shaped_features import ShapedPool, pool_shapes
 from enn_finetune.models.solvers import SOLVERS
 from enn_finetune.models.transferability import logme_ped
-from enn_finetune.policies.encoders import Features
+from enn_finetune.policies.beside import Beside
+from enn_finetune.policies.encoders import Features, FineTuned
 from enn_finetune.problem import Problem, batch_of
 
 
@@ -39,30 +40,51 @@ def owning(problem: Problem, rows: np.ndarray) -> Problem:
 class Proxy:
     """The pool as features, and the head solved for on what was bought of it."""
 
-    def __init__(self, problem: Problem, features: Features, config: Config) -> None:
-        """Take the selector's problem; its oracle is read, never bought from, by fits."""
-        self.problem = problem._replace(pool=features.rows, evaluations=(), targets=None)
+    def __init__(
+        self, problem: Problem, features: Features, config: Config, beside: FineTuned | None = None
+    ) -> None:
+        """Take the selector's problem; its oracle is read, never bought from, by fits.
+
+        `features` are the pretrained encoder's, which the head is solved for on. With a model
+        `beside`, the selector as it was fine-tuned, the two predict together.
+        """
+        rows, self._beside = features.rows, beside is not None
+        self._width, self._classes = rows.features.shape[1], problem.oracle.classes
+        if beside is not None:
+            every = [rows.features, beside.features, beside.log_probs]
+            rows = dataclasses.replace(rows, features=np.concatenate(every, axis=1))
+        self.problem = problem._replace(pool=rows, evaluations=(), targets=None)
         self._head, self._seed = config.proxy.head, config.seed
-        rows = jnp.asarray(features.rows.features)
-        self._shapes: ShapedPool = _shapes(rows, views=features.views)
-        self._reference = (jnp.mean(rows, axis=0), jnp.std(rows, axis=0))
+        self._shapes: ShapedPool = _shapes(
+            jnp.asarray(features.rows.features), views=features.views
+        )
+        read = self._read(jnp.asarray(rows.features))
+        self._reference = (jnp.mean(read, axis=0), jnp.std(read, axis=0))
 
     def fit(self, number: int, rows: np.ndarray | None = None) -> train.Parts:
         """The head that these rows (n,), or all that is bought, ask for in a round."""
         features, targets, weights = self._batch(rows)
         key = jax.random.fold_in(jax.random.key(self._seed), number)
-        found = _solve(features, targets, weights, self._shapes, key, head=self._head)
-        width = self.problem.pool.features.shape[1]  # type: ignore[union-attr]
-        return train.split(Classifier(Identity(width), SOLVERS[self._head].make(found)), "frozen")
+        pretrained = features[:, : self._width]
+        found = _solve(pretrained, targets, weights, self._shapes, key, head=self._head)
+        head = SOLVERS[self._head].make(found)
+        if self._beside:
+            head = Beside(head, self._width, self._classes)
+        classifier = Classifier(Identity(features.shape[1]), head)
+        return train.split(classifier, "frozen")
 
     def reading(self) -> tuple[float, float]:
-        """LogME of all that is bought, as it is and as PED evolves it."""
+        """LogME of all that is bought, as it is and as PED evolves it, on the newest features."""
         features, targets, weights = self._batch(None)
         labels = jnp.argmax(targets, axis=1)
         still, evolved = _indicator(
-            features, labels, self._reference, weights, classes=targets.shape[1]
+            self._read(features), labels, self._reference, weights, classes=targets.shape[1]
         )
         return float(still), float(evolved)
+
+    def _read(self, rows: Array) -> Array:
+        """The features that the indicator reads of rows (n, ...): the fine-tuned encoder's."""
+        return rows[:, self._width : -self._classes] if self._beside else rows
 
     def _batch(self, rows: np.ndarray | None) -> tuple[Any, Array, Array]:
         taken = self.problem.oracle.bought if rows is None else rows

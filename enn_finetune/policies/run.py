@@ -152,7 +152,7 @@ class Course:
 
     def _drawn(self, config: Config) -> tuple[train.Parts, Drawn]:
         """A fit of the successor, and a point of the curve."""
-        evaluator = self.session.evaluator(self.both.successor)
+        evaluator = self.shared.evaluator(self.both.successor, self.config)
         with self.ledger.measured() as fitting:
             parts = self._trained(config)
         with self.ledger.measured() as scoring:

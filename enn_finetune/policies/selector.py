@@ -10,7 +10,8 @@ import numpy as np
 from enn_finetune import train
 from enn_finetune.config import Config
 from enn_finetune.costs import Ledger, Work
-from enn_finetune.evaluating import predict
+from enn_finetune.evaluating import Evaluator, predict
+from enn_finetune.joint import Groups
 from enn_finetune.policies import deciding, fits
 from enn_finetune.policies.deciding import Account, Way
 from enn_finetune.policies.encoders import Features, Sides, pretrained, refreshed
@@ -45,6 +46,16 @@ class Shared:
 
     features: dict[str, tuple[Features, Work]] = field(default_factory=dict)
     fits: MutableMapping[str, Drawn] = field(default_factory=dict)
+    groups: dict[str, dict[str, Groups]] = field(default_factory=dict)
+
+    def evaluator(self, problem: Problem, config: Config) -> Evaluator:
+        """What scores the successor; which rows it predicts together is found once."""
+        evaluator = Evaluator(problem, config)
+        key = f"{problem.fingerprint} {config.backbone}"
+        if key in self.groups:
+            evaluator.groups = self.groups[key]
+        self.groups[key] = evaluator.groups
+        return evaluator
 
 
 class Selector:
@@ -64,10 +75,10 @@ class Selector:
         """Compute the features in use; `charged` is False where they were paid for before."""
         self.both, self.config, self.standing, self.ledger = both, config, standing, ledger
         self.oracle = both.selector.oracle
-        features = self._pretrained(shared, display, charged=charged)
+        self._features = self._pretrained(shared, display, charged=charged)
         with ledger.charging("encoding") if charged else nullcontext():
-            self.old = Proxy(both.selector, features, config)  # of the pretrained encoder
-        self.proxy = self.old  # on the features in use
+            self.old = Proxy(both.selector, self._features, config)  # of the pretrained encoder
+        self.proxy = self.old  # in use
         self._began = 0.0
         if standing.in_use is not None:  # made again as it was
             self.proxy = self._proxy(self._made(standing.in_use))
@@ -96,9 +107,10 @@ class Selector:
         return features
 
     def _proxy(self, parts: train.Parts) -> Proxy:
-        """The pool as features of a fine-tuned selector."""
-        features = refreshed(self.both, fits.encoder_of(parts))
-        return Proxy(self.both.selector, features, self.config)
+        """The proxy that predicts together with a selector fine-tuned."""
+        head = train.merge(parts).head
+        beside = refreshed(self.both, fits.encoder_of(parts), head)
+        return Proxy(self.both.selector, self._features, self.config, beside)
 
     def _made(self, refresh: Refresh) -> train.Parts:
         """The selector fine-tuned for a refresh, or as it was."""

@@ -46,6 +46,37 @@ def test_test_rows_are_in_no_pool(data, tmp_path):
     assert again["task.train"] != keys["task.train"]
 
 
+def test_a_rare_class_is_thinned_in_the_pool_and_the_test_rows(data, tmp_path):
+    import policies_cells
+
+    from enn_finetune import problem
+    from enn_finetune.progress import Display
+
+    size = toy(rare=0.2, labels=12)
+    keys = policies_cells.write_material(tmp_path, data, "sst2", size)
+    encoder = data / "models" / "paraphrase-MiniLM-L3-v2"
+    arm = policies_cells.Arm("asvp")
+    keys |= {"backbone.max_tokens": 16}
+    config = policies_cells.config_of(keys, encoder, size, arm, 0, encoder)
+    with Display(quiet=True) as display:
+        found = problem.prepare(config, display)
+    assert found.task.metrics[0] == "f1"
+    for targets in (found.oracle.fresh().buy(np.arange(12)), found.evaluations[0].targets):
+        assert 0 < targets[:, 1].mean() < 0.35
+    plain = policies_cells.write_material(tmp_path / "plain", data, "sst2", toy())
+    assert not {"task.pool", "task.rare_share"} & plain.keys()
+
+
+def test_auto_is_no_arm_of_a_quick_study_unless_asked_for():
+    import policies
+
+    for auto, count in ((False, 0), (True, 1)):
+        arms = policies.arms_of(quick=True, large=False, auto=auto)
+        assert [arm.policy for arm in arms[:4]] == ["random", "standard", "svpp", "asvp"]
+        assert sum(arm.policy == "auto" for arm in arms) == count
+    assert sum(arm.policy == "auto" for arm in policies.arms_of(quick=False, large=True)) == 3
+
+
 def record(arm, seed, labels, score, flops):
     parts = {part: {"flops": flops, "seconds": 1.0} for part in ("encoding", "scoring", "training")}
     return {
@@ -156,7 +187,7 @@ def test_the_script_ends_with_one_json_object_and_goes_on(data, tmp_path, monkey
     text = policies_cells.CONFIG.read_text(encoding="utf-8")
     config.write_text(text.replace('tune = "full"', 'tune = "full"\nmax_tokens = 16'), "utf-8")
     monkeypatch.setattr(policies_cells, "CONFIG", config)
-    given = ["--data", str(data), "--quick", "--out", str(tmp_path / "out")]
+    given = ["--data", str(data), "--quick", "--auto", "--out", str(tmp_path / "out")]
     policies.main(given)
     said = capsys.readouterr().out
     line = json.loads(said.splitlines()[-1])
