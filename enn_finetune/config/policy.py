@@ -12,7 +12,7 @@ Policy = Literal["standard", "svpp", "asvp", "auto"]
 """Who chooses rows in the rounds of an encoder that is trained. standard: the model itself, trained
 anew in every round. svpp: a proxy on features of the pretrained encoder; the model is trained once,
 in the end. asvp: the same, but where an indicator finds the features stale the encoder is
-fine-tuned and they are computed anew. auto: svpp, but for what prices let it try and what then
+fine-tuned, they are computed anew, and it chooses beside the proxy. auto: svpp, but for what prices let it try and what then
 shows on bought rows (see policies/deciding.py)."""
 ProxyHead = Literal["epinet", "linear", "shaped", "mc_dropout"]
 
