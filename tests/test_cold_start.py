@@ -17,7 +17,7 @@ from enn_finetune.session import RunStoppedError
 from enn_finetune.types import Shown
 
 COLD = {"budget.start": 0, "budget.labels": 12}  # rounds of 5: 5, 10, 12
-QUICK = {("pool, closed form", "kcenter"), ("pool, frozen, gradient", "lcmd")}
+QUICK = {("pool, frozen, gradient", "lcmd")}
 CELLS = [
     pytest.param(regime, rule, marks=() if (regime, rule) in QUICK else pytest.mark.slow)
     for regime in REGIMES
