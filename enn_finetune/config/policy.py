@@ -12,8 +12,8 @@ Policy = Literal["standard", "svpp", "asvp", "auto"]
 """Who chooses rows in the rounds of an encoder that is trained. standard: the model itself, trained
 anew in every round. svpp: a proxy on features of the pretrained encoder; the model is trained once,
 in the end. asvp: the same, but where an indicator finds the features stale the encoder is
-fine-tuned, they are computed anew, and it chooses beside the proxy. auto: svpp, but for what prices let it try and what then
-shows on bought rows (see policies/deciding.py)."""
+fine-tuned, they are computed anew, and it chooses beside the proxy. auto: svpp, but for what prices
+let it try and what then shows on bought rows (see policies/deciding.py)."""
 ProxyHead = Literal["epinet", "linear", "shaped", "mc_dropout"]
 
 

@@ -151,7 +151,7 @@ def minimise(objective: Any, start: TwoLayers) -> tuple[TwoLayers, Array, Array]
 
 
 def blank_layers(key: Array, width: int, classes: int) -> TwoLayers:
-    """Random hidden units of rows of about unit norm; the output is 0 until it is trained."""
+    """Random hidden units of rows of a norm of about 1; the output is 0 until it is trained."""
     return TwoLayers(jax.random.normal(key, (width, HIDDEN)), jnp.zeros((HIDDEN, classes)))
 
 

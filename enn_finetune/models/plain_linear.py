@@ -19,7 +19,7 @@ from enn_finetune.models.folds import held_out_loss, stratified_folds, training_
 from enn_finetune.models.laplace import peak
 from enn_finetune.models.linear_epinet import Fitted
 from enn_finetune.models.regressions import fit_regressions
-from enn_finetune.models.shaped_features import ShapedPool, read
+from enn_finetune.models.shaped_features import ShapedPool, bounded, read
 from enn_finetune.models.softmax_regression import (
     fit_softmax_regression,
     rotate,
@@ -46,8 +46,8 @@ class PlainFit(NamedTuple):
 
 
 def plain_rows(features: Array, mean: Array, reading: Array) -> Array:
-    """Features (N, V * D) -> rows (N, D + 1): read and centred, then the bias column."""
-    return with_bias(read(features, mean, reading), BIAS_HEIGHT)
+    """Features (N, V * D) -> rows (N, D + 1): read, centred and bounded, then the bias column."""
+    return with_bias(bounded(read(features, mean, reading)), BIAS_HEIGHT)
 
 
 def fit_plain_linear(

@@ -11,6 +11,7 @@ from enn_finetune.models import row_chunks
 from enn_finetune.models.laplace import L2_GRID, SPREAD, peak
 from enn_finetune.models.linear_epinet import LinearEpinet, bucket, fit_linear_epinet, pool_shapes
 from enn_finetune.models.mean_preserving import mean_preserving_logits
+from enn_finetune.models.plain_linear import fit_plain_linear
 from enn_finetune.models.shaped_features import EXPONENTS, shape_matrix, shaped_rows
 from enn_finetune.models.softmax_regression import fit_softmax_regression
 
@@ -85,6 +86,30 @@ def test_flat_pools_and_impossible_ones():
         pool_shapes(np.ones((0, 4)))
     with pytest.raises(ValueError, match="at least 0"):
         pool_shapes(np.ones((3, 4)), (0.0, -1.0))
+
+
+@pytest.mark.parametrize("fit", [fit_linear_epinet, fit_plain_linear])
+def test_a_pool_of_one_row_repeated_says_nothing_absurd_of_others(fit):
+    """Its centred rows are rounding, which no scale may blow up."""
+    rng = np.random.default_rng(0)
+    pool = pool_shapes(np.full((300, D), 0.1, np.float32))
+    targets = np.eye(2, dtype=np.float32)[np.arange(N) % 2]
+    found = fit(np.full((N, D), 0.1, np.float32), targets, jnp.ones(N), pool, key=KEY)
+    others = rng.normal(size=(50, D)).astype(np.float32)
+    logits = found.rows(others) @ found.coefficients
+    assert float(jnp.max(jnp.abs(logits))) < 1
+
+
+@pytest.mark.parametrize("where", ["pool", "scored"])
+def test_one_odd_row_spoils_no_others(where):
+    pool, x, targets = problem(300, 8, 2)
+    odd = np.array(pool)
+    odd[0] *= 100
+    shapes = pool_shapes(odd if where == "pool" else pool)
+    fit = fit_jit(x, targets, np.ones(len(x), np.float32), shapes, key=KEY)
+    lengths = np.linalg.norm(np.asarray(fit.rows(odd))[:, :-1], axis=1)
+    assert lengths.max() <= 4.001
+    assert 0.3 < np.median(lengths) < 1.5
 
 
 # ---- the mean is preserved
