@@ -1,6 +1,6 @@
 """A Gaussian process by random features on the shaped rows, as in SNGP (arXiv 2006.10108).
 
-The kernel exp(-|u - u'|^2 / (2 length^2)) of the rows' unit part u is approximated by
+The kernel exp(-|u - u'|^2 / (2 length^2)) of the rows u, their bias aside, is approximated by
 
     phi(u) = [cos(Omega u / length), sin(Omega u / length)] sqrt(1 / R),   Omega ~ N(0, I)
 
@@ -113,7 +113,7 @@ class RandomFeatureGP(nnx.Module):
         return {"kind": "gp", **sizes(self.base)}
 
     def rows(self, features: Array) -> Array:
-        """Features (N, V * D) -> the rows (N, D + 1) whose unit part the kernel compares."""
+        """Features (N, V * D) -> the rows (N, D + 1) that the kernel compares, but for the bias."""
         return self.base.rows(features)
 
     def sample_index(self, key: Array, count: int) -> Array:
