@@ -79,6 +79,14 @@ def test_targets_that_a_rule_does_not_read_are_warned_of():
     assert "margin, bald pay no heed" in pays_no_heed(["margin", "itl", "bald", "random"])
 
 
+def test_keys_of_the_epinet_are_warned_of_where_there_is_none():
+    for keys in ({"head.form": "linear"}, {"head.index_dim": 8}):
+        assert warnings(build({"head.kind": "epinet", **keys})) == []
+        for kind in ("linear", "neuronal"):
+            (told,) = warnings(build({"head.kind": kind, **keys}))
+            assert f"by the epinet alone; head.kind is {kind}" in told
+
+
 # ---- what the README says
 
 

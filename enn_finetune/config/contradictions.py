@@ -77,7 +77,13 @@ def _cold_start_faults(config: Config) -> list[str]:
 def warnings(config: Config) -> list[str]:
     """What a run of this config should be told before it begins, though it can be run."""
     heedless = config.acquisition.targets and pays_no_heed([config.acquisition.rule])
-    return [heedless] if heedless else []
+    said = [heedless] if heedless else []
+    head = config.head
+    if head.kind != "epinet" and (head.form != "auto" or head.index_dim):
+        said.append(
+            f"head.form, head.index_dim: are read by the epinet alone; head.kind is {head.kind}"
+        )
+    return said
 
 
 def proxied(config: Config) -> bool:

@@ -204,7 +204,14 @@ def _read_head(folder: Path) -> HeadFile:
             "one on it with backbone.path, or give the folder that save_pretrained wrote"
         )
     try:
-        return TypeAdapter(HeadFile).validate_python(files.read_json(path))
+        found = files.read_json(path)
+        if isinstance(found, dict) and found.get("format") == 1:
+            raise InputError(
+                f"{path}: format: found 1, a head that reads rows of unit norm, which this version "
+                "does not; fit and save the classifier again, or read it with the version that "
+                "saved it"
+            )
+        return TypeAdapter(HeadFile).validate_python(found)
     except ValidationError as error:
         faults = [
             f"{'.'.join(map(str, e['loc']))}: found {e['input']!r}: {e['msg']}"

@@ -9,7 +9,7 @@ sum_d A_d A_d', has mean s^2 H_+^-1. The mean prediction has no part in it.
 H_+ is H with lambda_+ = max(lambda, lambda_e, 1/2) in lambda's place, lambda_e that of the largest
 evidence alone; Laplace's own posterior has lambda. Where there is little to be learnt, evidence
 alone asks for a far larger lambda than with its prior, which guards the mean; where few labels are
-separated with ease, for a tiny one, under which a logit's prior deviation is 4. In both cases H
+separated with ease, for a tiny one, a logit's prior deviation then being up to 8. In both cases H
 spreads the epinet further than neighbours err together: of 42 cells (two encoders, seven tasks of
 two classes, 50 to 1,000 labels, 3 seeds, rows carved from train) the joint loss of ten near
 neighbours falls below the regression's in 33 with H_+ and s = 1 (`SPREAD`), and rises by .02 nats

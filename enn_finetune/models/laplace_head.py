@@ -31,7 +31,7 @@ def fit_laplace(
 ) -> LinearEpinetFit:
     """The regression and exact draws from its Laplace posterior, as `fit_linear_epinet`."""
     return fit_linear_epinet(
-        features, targets, weights, pool, key=key, index_dim=DRAWS, spread=1.0, narrow=False
+        features, targets, weights, pool, key=key, index_dim=DRAWS, narrow=False
     )
 
 

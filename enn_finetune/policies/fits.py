@@ -41,12 +41,19 @@ class Proxy:
     """The pool as features, and the head solved for on what was bought of it."""
 
     def __init__(
-        self, problem: Problem, features: Features, config: Config, beside: FineTuned | None = None
+        self,
+        problem: Problem,
+        features: Features,
+        config: Config,
+        *,
+        beside: FineTuned | None = None,
+        shapes: ShapedPool | None = None,
     ) -> None:
         """Take the selector's problem; its oracle is read, never bought from, by fits.
 
-        `features` are the pretrained encoder's, which the head is solved for on. With a model
-        `beside`, the selector as it was fine-tuned, the two predict together.
+        `features` are the pretrained encoder's, which the head is solved for on; `shapes` are
+        theirs, decomposed here unless they are given. With a model `beside`, the selector as it was
+        fine-tuned, the two predict together.
         """
         rows, self._beside = features.rows, beside is not None
         self._width, self._classes = rows.features.shape[1], problem.oracle.classes
@@ -55,7 +62,7 @@ class Proxy:
             rows = dataclasses.replace(rows, features=np.concatenate(every, axis=1))
         self.problem = problem._replace(pool=rows, evaluations=(), targets=None)
         self._head, self._seed = config.proxy.head, config.seed
-        self._shapes: ShapedPool = _shapes(
+        self.shapes: ShapedPool = shapes or _shapes(
             jnp.asarray(features.rows.features), views=features.views
         )
         read = self._read(jnp.asarray(rows.features))
@@ -66,7 +73,7 @@ class Proxy:
         features, targets, weights = self._batch(rows)
         key = jax.random.fold_in(jax.random.key(self._seed), number)
         pretrained = features[:, : self._width]
-        found = _solve(pretrained, targets, weights, self._shapes, key, head=self._head)
+        found = _solve(pretrained, targets, weights, self.shapes, key, head=self._head)
         head = SOLVERS[self._head].make(found)
         if self._beside:
             head = Beside(head, self._width, self._classes)

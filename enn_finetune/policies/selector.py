@@ -110,7 +110,13 @@ class Selector:
         """The proxy that predicts together with a selector fine-tuned."""
         head = train.merge(parts).head
         beside = refreshed(self.both, fits.encoder_of(parts), head)
-        return Proxy(self.both.selector, self._features, self.config, beside)
+        return Proxy(
+            self.both.selector,
+            self._features,
+            self.config,
+            beside=beside,
+            shapes=self.old.shapes,
+        )
 
     def _made(self, refresh: Refresh) -> train.Parts:
         """The selector fine-tuned for a refresh, or as it was."""

@@ -258,6 +258,7 @@ def test_damaged_tensors_are_all_named(encoder, tmp_path):
     ("changes", "message"),
     [
         ({"format": 3}, "format: found 3"),
+        ({"format": 1}, "rows of unit norm"),
         ({"labels": ["a"]}, "labels: found 1 names for the 3 classes"),
         ({"max_tokens": 0, "pooling": "max"}, "pooling: found 'max'.*max_tokens: found 0"),
         ({"head": {"kind": "what"}}, "head.*what"),

@@ -7,7 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from enn_finetune import train
 from enn_finetune.models import neuronal
+from enn_finetune.models.backbone import Identity
+from enn_finetune.models.classifier import Classifier
 from enn_finetune.models.neuronal import (
     HIDDEN,
     Neuronal,
@@ -103,6 +106,10 @@ def test_the_mean_over_indices_is_f1_plus_f2():
     np.testing.assert_allclose(mean, probs + added, atol=1e-5)
     sampled = jnp.mean(jax.nn.softmax(head.from_rows(rows, z)), axis=0)
     np.testing.assert_allclose(sampled, mean, atol=5e-3)
+    parts = train.split(Classifier(Identity(x.shape[1]), head), "frozen")
+    predicted, each = train.predictions(parts, x, KEY, indices=3)
+    np.testing.assert_allclose(np.exp(predicted), mean, atol=1e-5)  # drawn indices have no part
+    assert each.shape == (3, *predicted.shape)
     alone = jax.nn.softmax(head.from_rows(rows, jnp.zeros((1, 1)))[0])
     np.testing.assert_allclose(alone, probs, atol=1e-6)
 

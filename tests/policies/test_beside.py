@@ -55,7 +55,7 @@ def test_the_head_is_solved_for_on_pretrained_features_alone(world, made):
     problem, features, tuned = made
     config = worlds.config_of(world, policy="asvp")
     alone = fits.Proxy(problem, features, config)
-    both = fits.Proxy(problem, features, config, tuned)
+    both = fits.Proxy(problem, features, config, beside=tuned)
     rows = np.arange(12, 20)
     before, _ = predict(alone.fit(0), alone.problem.pool, rows, config)
     after, _ = predict(both.fit(0), both.problem.pool, rows, config)
@@ -67,7 +67,7 @@ def test_the_head_is_solved_for_on_pretrained_features_alone(world, made):
 def test_the_indicator_reads_the_newest_features(world, made):
     problem, features, tuned = made
     config = worlds.config_of(world, policy="asvp")
-    read = fits.Proxy(problem, features, config, tuned).reading()
+    read = fits.Proxy(problem, features, config, beside=tuned).reading()
     same = Features(dataclasses.replace(features.rows, features=tuned.features), 1)
     assert read == pytest.approx(fits.Proxy(problem, same, config).reading(), rel=1e-4)
 
