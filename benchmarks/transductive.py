@@ -12,8 +12,8 @@ What is written to --out is what a user would have: pool.jsonl, targets.jsonl, t
 bench.toml, a benchmark that `enn-finetune bench` runs too. Every arm buys with ten seeds on frozen
 MiniLM features, 20 labels a round, with K = 100 indices. `epig`, `itl`, `vtl`, `ctl`, their
 `_features` forms, `condvar` and `eer_brier` read the targets; the others do not. (`epig_batch`,
-which does, is left out: it was too slow for 19 rounds with ten seeds when the figures were made,
-which were made without `ctl_features` and `condvar` too.)
+which does, is left out: it was too slow for 19 rounds with ten seeds. `condvar` chooses as `vtl`
+does where targets are named.)
 `replay:kitchen` buys at random within the domain, which nobody needs a rule for if a column names
 it: the arm to beat where that is known.
 
