@@ -64,9 +64,12 @@ def cells_of(page: str) -> Cells:
 
 
 def settled(cell: str) -> int:
-    """1 where the interval is above 0, -1 where it is below, else 0."""
-    low, high = (float(part) for part in cell.split("(")[1].rstrip(")").split(" to "))
-    return (low > 0) - (high < 0)
+    """1 where the interval is above 0, -1 where it is below, else 0; bounds are read by their sign.
+
+    A bound of +0.0 is above 0, rounded: the page counts it as settled too.
+    """
+    low, high = cell.split("(")[1].rstrip(")").split(" to ")
+    return low.startswith("+") - high.startswith("-")
 
 
 def table(

@@ -84,7 +84,7 @@ def test_keys_of_the_epinet_are_warned_of_where_there_is_none():
         assert warnings(build({"head.kind": "epinet", **keys})) == []
         for kind in ("linear", "neuronal"):
             (told,) = warnings(build({"head.kind": kind, **keys}))
-            assert f"by the epinet alone; head.kind is {kind}" in told
+            assert told == f"{', '.join(keys)}: read by the epinet alone; head.kind is {kind}"
 
 
 # ---- what the README says

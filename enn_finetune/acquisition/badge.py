@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from enn_finetune.acquisition.distances import Points, points, read_in_blocks, squared_distances
+from enn_finetune.acquisition.distances import Points, distances_from, points, read_in_blocks
 from enn_finetune.acquisition.predictions import residuals
 from enn_finetune.acquisition.rows import argmax, gumbel, take, without
 from enn_finetune.types import BatchRule, Spread
@@ -45,12 +45,12 @@ def pick_spread(
     """
     del targets
     first = argmax(jnp.where(free, kept.norms, -1), axis)
-    tiny = jnp.finfo(kept.norms.dtype).tiny
+    tiny, distances = jnp.finfo(kept.norms.dtype).tiny, distances_from(kept)
 
     def choose_next(state: tuple[Array, Array, Array], key: Array) -> tuple[tuple, Array]:
         nearest, free, row = state
         free = without(free, row, axis)
-        nearest = jnp.minimum(nearest, squared_distances(kept, take(kept, row, axis)))
+        nearest = jnp.minimum(nearest, distances(take(kept, row, axis)))
         noise = gumbel(key, nearest.shape[0], axis)
         row = argmax(jnp.where(free, jnp.log(jnp.maximum(nearest, tiny)) + noise, -jnp.inf), axis)
         return (nearest, free, row), row

@@ -16,7 +16,15 @@ from typing import NamedTuple, TypeVar
 import jax.numpy as jnp
 from jax import Array, lax
 
-from enn_finetune.acquisition.rows import argmax, map_blocks, over_bought, take, without
+from enn_finetune.acquisition.rows import (
+    EXACT,
+    argmax,
+    map_blocks,
+    over_bought,
+    products,
+    take,
+    without,
+)
 from enn_finetune.types import Spread
 
 ROUNDING = 1e-5
@@ -24,8 +32,6 @@ ROUNDING = 1e-5
 
 CENTRES = 64
 """Centres of one product, where all rows are compared with many."""
-
-EXACT = lax.Precision.HIGHEST  # or a duplicate would be far from itself on a GPU
 
 Kept = TypeVar("Kept")
 Score = Callable[[Array, Array, Array], Array]
@@ -62,15 +68,15 @@ def read_in_blocks(
     return map_blocks(lambda some: function(jnp.moveaxis(some[0], 0, 1), some[1]), rows)
 
 
-def squared_distances(rows: Points, one: Points) -> Array:
-    """Squared distances (n,) of all rows from one, whose leaves have no row axis."""
+def distances_from(rows: Points) -> Callable[[Points], Array]:
+    """Squared distances (n,) of all rows from one, whose leaves have no row axis, for many such."""
+    inner = [products(factor) for factor in rows.factors]
 
-    def block(some: Points) -> Array:
-        factors = zip(some.factors, one.factors, strict=True)
-        inner = reduce(mul, [jnp.matmul(x, y, precision=EXACT) for x, y in factors])
-        return _rounded(some.norms + one.norms, inner)
+    def distances(one: Points) -> Array:
+        found = [with_one(factor) for with_one, factor in zip(inner, one.factors, strict=True)]
+        return _rounded(rows.norms + one.norms, reduce(mul, found))
 
-    return map_blocks(block, rows)
+    return distances
 
 
 def between(rows: Points, others: Points) -> Array:
@@ -132,7 +138,7 @@ def greedy(rows: Points, free: Array, count: int, score: Score, axis: Spread) ->
     def choose_next(state: tuple[Nearest, Array, Array], _: None) -> tuple[tuple, Array]:
         nearest, free, row = state
         free = without(free, row, axis)
-        found = squared_distances(rows, take(rows, row, axis))
+        found = distances(take(rows, row, axis))
         closer = found < nearest.distances
         nearest = Nearest(
             jnp.where(closer, found, nearest.distances), jnp.where(closer, row, nearest.centres)
@@ -140,6 +146,7 @@ def greedy(rows: Points, free: Array, count: int, score: Score, axis: Spread) ->
         row = choose(nearest, free)
         return (nearest, free, row), row
 
+    distances = distances_from(rows)
     nearest = nearest_bought(rows, free, axis)
     first = choose(nearest, free)
     _, rest = lax.scan(choose_next, (nearest, free, first), length=count - 1)

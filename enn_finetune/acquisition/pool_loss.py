@@ -8,14 +8,13 @@ from jax import Array, lax
 
 from enn_finetune import predictive
 from enn_finetune.acquisition.distances import (
-    EXACT,
     Points,
+    distances_from,
     nearest_bought,
     points,
     read_in_blocks,
-    squared_distances,
 )
-from enn_finetune.acquisition.rows import argmax, map_blocks, take, total, without
+from enn_finetune.acquisition.rows import argmax, products, take, total, without
 from enn_finetune.types import BatchRule, Spread
 
 ALPHA = 1.0
@@ -97,6 +96,7 @@ def pick_sparse(
     """
     del key
     (phi,), norms = kept.expected
+    inner, distances = products(phi), distances_from(kept.held)
     mean, scale, spread = _means(kept, free, axis)
     if targets is not None:
         mean = jnp.mean(targets.expected.factors[0], axis=0)
@@ -104,8 +104,7 @@ def pick_sparse(
     alpha = ALPHA * scale / jnp.where(spread > 0, spread, 1)
 
     def choose(rest: Array, nearest: Array, free: Array) -> tuple[Array, Array]:
-        inner = map_blocks(lambda some: jnp.matmul(some, rest, precision=EXACT), phi)
-        weights = _over(jnp.maximum(inner + beta, 0), norms + beta)
+        weights = _over(jnp.maximum(inner(rest) + beta, 0), norms + beta)
         falls = weights**2 * (norms + beta) + alpha * kept.variance
         news = _over(jnp.minimum(nearest, kept.held.norms), kept.held.norms)
         row = argmax(jnp.where(free, news * falls, -jnp.inf), axis)
@@ -115,7 +114,7 @@ def pick_sparse(
     def choose_next(state: State, _: None) -> tuple[State, Array]:
         rest, nearest, free, row = state
         free = without(free, row, axis)
-        found = squared_distances(kept.held, take(kept.held, row, axis))
+        found = distances(take(kept.held, row, axis))
         nearest = jnp.minimum(nearest, found)
         row, rest = choose(rest, nearest, free)
         return (rest, nearest, free, row), row

@@ -9,16 +9,16 @@ from jax import Array, lax
 from enn_finetune.acquisition.coreset import read_features
 from enn_finetune.acquisition.distances import (
     CENTRES,
-    EXACT,
     Nearest,
     Points,
     between,
+    distances_from,
     nearer,
     no_centres,
     points,
-    squared_distances,
 )
 from enn_finetune.acquisition.rows import (
+    EXACT,
     bought,
     everywhere,
     gather,
@@ -74,14 +74,14 @@ def seeds(sample: Sample, clusters: Array, most: int, key: Array) -> Array:
     Arthur & Vassilvitskii 2007: each is drawn with probability proportional to its squared distance
     from the nearest before it, the first one uniformly. Places after the first `clusters` are 0.
     """
-    tiny = jnp.finfo(jnp.float32).tiny
+    tiny, distances = jnp.finfo(jnp.float32).tiny, distances_from(sample.points)
 
     def add(number: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
         nearest, places = state
         noise = jax.random.gumbel(jax.random.fold_in(key, number), nearest.shape)
         odds = jnp.log(jnp.maximum(nearest, tiny)) + noise
         place = jnp.argmax(jnp.where(sample.live, odds, -jnp.inf)).astype(jnp.int32)
-        found = squared_distances(sample.points, take(sample.points, place, None))
+        found = distances(take(sample.points, place, None))
         return jnp.minimum(nearest, found), places.at[number].set(place)
 
     far = jnp.full(sample.live.shape, jnp.finfo(jnp.float32).max)  # from all: the first is uniform

@@ -70,7 +70,7 @@ def _cold_start_faults(config: Config) -> list[str]:
         return []
     return [
         f"budget.start: got 0, but {config.acquisition.rule} asks a fitted head; give it at least "
-        f"1 label, or a rule that reads features alone: {', '.join(FEATURES_ALONE)}"
+        f"1 label, or a rule that reads features alone: {', '.join(FEATURES_ALONE)}, or random"
     ]
 
 
@@ -79,10 +79,10 @@ def warnings(config: Config) -> list[str]:
     heedless = config.acquisition.targets and pays_no_heed([config.acquisition.rule])
     said = [heedless] if heedless else []
     head = config.head
-    if head.kind != "epinet" and (head.form != "auto" or head.index_dim):
-        said.append(
-            f"head.form, head.index_dim: are read by the epinet alone; head.kind is {head.kind}"
-        )
+    given = [("head.form", head.form != "auto"), ("head.index_dim", bool(head.index_dim))]
+    idle = [key for key, is_given in given if is_given]
+    if head.kind != "epinet" and idle:
+        said.append(f"{', '.join(idle)}: read by the epinet alone; head.kind is {head.kind}")
     return said
 
 

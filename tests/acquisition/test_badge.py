@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from strategies import seeded_log_probs
 
+from enn_finetune.acquisition import distances
 from enn_finetune.acquisition.badge import badge, gradient_embeddings
-from enn_finetune.acquisition.distances import squared_distances
 from enn_finetune.acquisition.rows import take
 from enn_finetune.types import Shown
 
@@ -15,7 +15,7 @@ K, N, C, D = 3, 12, 4, 6
 KEY = jax.random.key(0)
 chosen = jax.jit(badge, static_argnums=1)
 embedded = jax.jit(gradient_embeddings)
-distances_from = jax.jit(lambda rows, row: squared_distances(rows, take(rows, row, None)))
+distances_from = jax.jit(lambda rows, row: distances.distances_from(rows)(take(rows, row, None)))
 
 
 def shown(seed: int, free: np.ndarray | None = None, rows: int = N) -> Shown:

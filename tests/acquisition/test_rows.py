@@ -214,3 +214,12 @@ def test_seeds_are_served_together():
         alone = jax.jit(work)(batch[seed], keys[seed])
         np.testing.assert_allclose(together[0][seed], alone[0], rtol=1e-5)
         np.testing.assert_array_equal(together[1][seed], alone[1])
+
+
+def test_products_with_one_row_are_rounded_as_those_of_blocks():
+    values = np.random.default_rng(0).normal(size=(2 * BLOCK + 5, 7)).astype(np.float32)
+    many = jnp.asarray(values)
+    found = jax.jit(lambda all_, one: rows.products(all_)(one))(many, many[3])
+    by_block = rows.map_blocks(lambda some: jnp.matmul(some, many[3], precision=rows.EXACT), many)
+    np.testing.assert_array_equal(found, by_block)
+    np.testing.assert_allclose(found, values.astype(np.float64) @ values[3], atol=1e-5)

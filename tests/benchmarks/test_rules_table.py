@@ -21,6 +21,8 @@ def test_a_cell_is_settled_where_its_interval_leaves_out_zero():
     assert settled("+1.20 (+0.3 to +2.1)") == 1
     assert settled("-1.20 (-2.3 to -0.1)") == -1
     assert settled("+0.20 (-0.3 to +0.7)") == 0
+    assert settled("+4.00 (+0.0 to +8.0)") == 1
+    assert settled("-0.40 (-0.8 to -0.0)") == -1
 
 
 def test_a_page_without_the_table_is_an_error():
