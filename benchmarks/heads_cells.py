@@ -15,7 +15,7 @@ from enn_finetune.joint import Groups, joint_groups, joint_scores
 from enn_finetune.models.linear_epinet import bucket, pool_shapes
 from enn_finetune.models.shaped_features import ShapedPool
 from enn_finetune.models.solvers import SOLVERS
-from enn_finetune.predictive import mixture
+from enn_finetune.predicting import mean_prediction, rows_of
 
 OURS, THEIRS = "epinet", "lr_cv"
 HEADS = (OURS, "shaped", "linear", "mc_dropout", "ensemble")
@@ -105,9 +105,7 @@ def program(fit: Callable[..., Any], names: tuple[str, ...]) -> Callable[..., An
                 count = INDICES.get(name, DEFAULT_INDICES) if head.epistemic else 1
                 z = head.sample_index(jax.random.fold_in(key, 1), count)
                 log_probs = jax.nn.log_softmax(head.many(features, z), axis=-1)
-                # The epinet's mean over all z is known: no sampling noise is scored.
-                known = getattr(head, "mean_from_rows", None)
-                mean = known(head.rows(features)) if known else mixture(log_probs)
+                mean = mean_prediction(head, rows_of(head, features), log_probs)
                 scored[name] = scores(mean, log_probs, targets, groups)
             return scored
 

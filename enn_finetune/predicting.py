@@ -12,6 +12,7 @@ from jax import Array
 
 from enn_finetune.acquisition.rows import BLOCK
 from enn_finetune.models.row_chunks import map_rows, rows_at_once
+from enn_finetune.predictive import mixture
 from enn_finetune.types import Head
 
 
@@ -36,6 +37,11 @@ def linear(head: Head) -> bool:
     return hasattr(head, "from_rows")
 
 
+def rows_of(head: Head, features: Array) -> Array:
+    """What a head predicts from, as `Predict` takes it: of features (N, D) the rows (N, .)."""
+    return cast(Any, head).rows(features) if linear(head) else features
+
+
 def predictor(head: Head, key: Array, indices: int) -> Predict:
     """A head under fresh indices: K of them, or one where they make no difference."""
     z = head.sample_index(jax.random.fold_in(key, 1), indices if head.epistemic else 1)
@@ -44,3 +50,16 @@ def predictor(head: Head, key: Array, indices: int) -> Predict:
         lambda rows: jax.nn.log_softmax(logits(rows, z), axis=-1),
         floats_per_row=4 * z.shape[0] * head.classes,
     )
+
+
+def mean_prediction(head: Head, rows: Array, log_probs: Array) -> Array:
+    """Log of the mean prediction (N, C): where it is known, without sampling noise.
+
+    Args:
+      head: whose mean over all indices is known if it has `mean_from_rows`.
+      rows: (N, .), of `rows_of`.
+      log_probs: (K, N, C) under the indices drawn, which are averaged for other heads.
+    """
+    if hasattr(head, "mean_from_rows"):
+        return cast(Any, head).mean_from_rows(rows)
+    return mixture(log_probs)

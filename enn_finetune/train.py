@@ -20,11 +20,9 @@ from enn_finetune.config.schema import TrainConfig
 from enn_finetune.models import epinet_loss
 from enn_finetune.models.backbone import BertBackbone, Inputs
 from enn_finetune.models.classifier import Classifier
-from enn_finetune.models.linear_epinet import LinearEpinet
-from enn_finetune.models.neuronal import Neuronal
 from enn_finetune.models.touched import TouchedAdam, gather, touched, touched_adam
 from enn_finetune.models.tuning import plain
-from enn_finetune.predictive import mixture
+from enn_finetune.predicting import mean_prediction, rows_of
 from enn_finetune.types import TokenBatch
 
 WORD_TABLE = ("backbone", "bert", "word")
@@ -234,6 +232,4 @@ def predictions(parts: Parts, inputs: Inputs, key: Array, *, indices: int) -> tu
     head, features = classifier.head, classifier.backbone(inputs)
     z = head.sample_index(key, indices if head.epistemic else 1)
     log_probs = jax.nn.log_softmax(head.many(features, z), axis=-1)
-    if isinstance(head, LinearEpinet | Neuronal):
-        return head.mean_from_rows(head.rows(features)), log_probs
-    return mixture(log_probs), log_probs
+    return mean_prediction(head, rows_of(head, features), log_probs), log_probs

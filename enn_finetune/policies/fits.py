@@ -62,9 +62,9 @@ class Proxy:
             rows = dataclasses.replace(rows, features=np.concatenate(every, axis=1))
         self.problem = problem._replace(pool=rows, evaluations=(), targets=None)
         self._head, self._seed = config.proxy.head, config.seed
-        self.shapes: ShapedPool = shapes or _shapes(
-            jnp.asarray(features.rows.features), views=features.views
-        )
+        if shapes is None:
+            shapes = _shapes(jnp.asarray(features.rows.features), views=features.views)
+        self.shapes = shapes
         read = self._read(jnp.asarray(rows.features))
         self._reference = (jnp.mean(read, axis=0), jnp.std(read, axis=0))
 

@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from enn_finetune import sharding
 from enn_finetune.acquisition.rows import BLOCK, map_blocks
 from enn_finetune.errors import InputError
-from enn_finetune.predicting import linear, predictor
+from enn_finetune.predicting import predictor, rows_of
 from enn_finetune.scan.shards import Shards
 from enn_finetune.types import BatchRule, Head
 
@@ -117,7 +117,7 @@ def _reading(
     predict = predictor(head, key, indices)
 
     def reading(features: Array) -> Any:
-        rows = head.rows(features) if linear(head) else features
+        rows = rows_of(head, features)
         return read(predict.chunk(rows), rows)
 
     return reading, predict.rows_at_once

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 from jax import Array
@@ -11,11 +11,9 @@ from enn_finetune import decisions
 from enn_finetune.data.oracle import Oracle
 from enn_finetune.joint import joint_scores
 from enn_finetune.models.shaped_features import ShapedPool
-from enn_finetune.predicting import predictor
-from enn_finetune.predictive import mixture
+from enn_finetune.predicting import mean_prediction, predictor
 from enn_finetune.study.ground import POOL, Ground, Make, Marking
 from enn_finetune.study.programs import Cost, Program, Workers
-from enn_finetune.types import Head
 
 DECIDING = 4096  # rows of the pool, about, that decision thresholds are found on
 
@@ -121,7 +119,7 @@ def predicting(make: Make, indices: int) -> Program:
     def predict(fit: object, rows: Array, marking: Marking, key: Array) -> Predicted:
         head = make(fit)
         log_probs = predictor(head, key, indices)(rows)
-        return Predicted(_mean(head, rows, log_probs), joint_scores(log_probs, *marking))
+        return Predicted(mean_prediction(head, rows, log_probs), joint_scores(log_probs, *marking))
 
     return Program(predict)
 
@@ -132,13 +130,6 @@ def averaging(make: Make, indices: int) -> Program:
 
     def average(fit: object, rows: Array, key: Array) -> Array:
         head = make(fit)
-        return _mean(head, rows, predictor(head, key, indices)(rows))
+        return mean_prediction(head, rows, predictor(head, key, indices)(rows))
 
     return Program(average)
-
-
-def _mean(head: Head, rows: Array, log_probs: Array) -> Array:
-    """The log of the mean prediction (N, C): where it is known, without sampling noise."""
-    if hasattr(head, "mean_from_rows"):
-        return cast(Any, head).mean_from_rows(rows)
-    return mixture(log_probs)
