@@ -176,7 +176,8 @@ def load_intended(path: Path | str, overrides: Sequence[str] = ()) -> IntendedFi
     named = told["task"].get("data")
     if isinstance(named, str) and Path(named).suffix in FILES:
         tables, others = [{"name": Path(named).stem}], []
-        told["intended"].setdefault("tasks", "")
+        for part in ("intended", *REGIMES):  # the tasks that the file names are not there
+            told[part].setdefault("tasks", "")
     if not isinstance(others, list):
         faults.append(f"also: got {others!r}; write it as tables [[also]]")
         others = []

@@ -94,10 +94,20 @@ def plan(file: IntendedFile) -> Wanted:
     if len({one.study.place for one in studies}) < len(studies):
         faults.append("intended.encoders: two have the same last part")
     if not studies and not faults:
-        faults.append("nothing to run: intended.tasks, encoders, weights and regimes leave none")
+        faults.append(
+            "nothing to run: intended.tasks, encoders, weights and regimes leave none, with the "
+            f"tasks of each regime ({_only(file)})"
+        )
     if faults:
         raise ConfigError("the study cannot be run:\n  " + "\n  ".join(dict.fromkeys(faults)))
     return Wanted(settings, tuple(studies))
+
+
+def _only(file: IntendedFile) -> str:
+    """What sections of regimes say of their tasks."""
+    about = {name: regime.tasks for name, (regime, _) in file.regimes.items()}
+    said = (f"{name}.tasks={','.join(tasks) or 'all'}" for name, tasks in about.items())
+    return ", ".join(said)
 
 
 def _keys(place: Place, entry: str) -> PlainDict:

@@ -62,6 +62,18 @@ def test_a_file_on_the_command_line_is_the_only_task(config):
     assert places.tasks[0][0].labels == ("low", "high")
 
 
+def test_a_file_on_the_command_line_stands_in_for_tasks_that_a_regime_names():
+    shipped = ROOT / "configs" / "intended.toml"
+    found = plan(load_intended(shipped, ["task.data=mine.csv"])).studies
+    assert {(one.task.name, one.regime) for one in found} == {
+        ("mine", "frozen"),
+        ("mine", "trained"),
+    }
+    told = ["intended.tasks=reviews", "intended.regimes=trained"]
+    with pytest.raises(ConfigError, match=r"trained\.tasks=reviews-80,messages-q"):
+        plan(load_intended(shipped, told))
+
+
 def test_tasks_encoders_and_regimes_are_chosen_by_name(config):
     found = studies(
         config, "intended.tasks=second", "trained.encoders=x/a,b", "intended.weights=random"
