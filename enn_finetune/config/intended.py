@@ -162,8 +162,9 @@ _CHOSEN = {
 def load_intended(path: Path | str, overrides: Sequence[str] = ()) -> IntendedFile:
     """A config from a TOML file and `key=value` overrides, which win over all its tables.
 
-    `task.KEY` is about the table [task]. A `task.data` that names a file makes that the only task,
-    all other keys of which are what the command line says or their defaults.
+    `task.KEY` is about the table [task]; `task.data` also about tables [[also]] that have its data.
+    A `task.data` that names a file makes that the only task, all other keys of which are what the
+    command line says or their defaults.
 
     Raises:
       ConfigError: no TOML file, unknown keys (with the nearest known one), values that do not fit;
@@ -183,8 +184,8 @@ def load_intended(path: Path | str, overrides: Sequence[str] = ()) -> IntendedFi
         others = []
     tables += [_table(other, "also", faults) for other in others]
     tasks = tuple(
-        _build(SpuriousTask, table, told["task"] if number == 0 else {}, "task", faults)
-        for number, table in enumerate(tables)
+        _build(SpuriousTask, table, _told(told["task"], table, tables[0]), "task", faults)
+        for table in tables
     )
     settings, extra = _build(
         IntendedConfig,
@@ -214,6 +215,14 @@ def load_intended(path: Path | str, overrides: Sequence[str] = ()) -> IntendedFi
         found = dict.fromkeys(faults)
         raise ConfigError(f"{path}: the study cannot be run:\n  " + "\n  ".join(found))
     return IntendedFile(settings, tasks, regimes, run)
+
+
+def _told(told: PlainDict, table: PlainDict, first: PlainDict) -> PlainDict:
+    """What the command line says of a task: all that it says, of the first one."""
+    if table is first:
+        return told
+    shared = "data" in told and table.get("data") == first.get("data")
+    return {"data": told["data"]} if shared else {}
 
 
 def _sections(told: PlainDict, names: Sequence[str]) -> dict[str, PlainDict]:

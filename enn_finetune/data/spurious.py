@@ -177,7 +177,7 @@ def _check(
         raise DataError(
             f"found {classes} labels ({', '.join(names[0])}) and {len(names[1])} attribute values "
             f"({', '.join(names[1])}); a split pairs as many of one as of the other, two at least: "
-            "name those to keep, in pairs"
+            "name those to keep, in pairs (task.labels, task.attributes)"
         )
     if labels.shape != attributes.shape or labels.ndim != 1:
         raise DataError(f"found {labels.shape} labels and {attributes.shape} attributes; give one "

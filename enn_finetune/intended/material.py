@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -233,7 +234,14 @@ def fingerprint_of(drawn: Drawn, one: Intended) -> str:
     return digest.hexdigest()[:16]
 
 
-def check_all(wanted: Wanted, library: Library, display: Display) -> tuple[Intended, ...]:
+class Checked(NamedTuple):
+    """What can be run, and what is left out of it."""
+
+    ready: tuple[Intended, ...]
+    absent: Mapping[str, str]  # tasks and encoders that no place has, and why
+
+
+def check_all(wanted: Wanted, library: Library, display: Display) -> Checked:
     """The studies whose rows and encoders are there: nothing is encoded or trained before this.
 
     Raises:
@@ -260,11 +268,13 @@ def check_all(wanted: Wanted, library: Library, display: Display) -> tuple[Inten
             missing = -1
         if missing == len(absent):
             ready.append(one)
+    # A task's own messages begin with its name.
+    reasons = {name: reason.removeprefix(f"{name}: ") for name, reason in absent.items()}
     if absent and not (wanted.settings.skip_missing and ready):
-        faults |= dict.fromkeys(f"{name}: {reason}" for name, reason in absent.items())
+        faults |= dict.fromkeys(f"{name}: {reason}" for name, reason in reasons.items())
         faults |= {"intended.skip_missing = true would run the rest": None} if ready else {}
     if faults:
         raise InputError("the study cannot be run:\n  " + "\n  ".join(faults))
-    for name, reason in absent.items():
+    for name, reason in reasons.items():
         display.say(f"SKIPPED, as intended.skip_missing allows: {name}: {reason}")
-    return tuple(ready)
+    return Checked(tuple(ready), reasons)

@@ -78,6 +78,11 @@ def plan(file: IntendedFile) -> Wanted:
         for task, section in file.tasks:
             if not all(task.name in named for named in (settings.tasks, about.tasks) if named):
                 continue
+            if task.pool_agreement == 1:
+                faults.append(
+                    f"{task.name}: task.pool_agreement: 1 leaves no row in which label and "
+                    "attribute disagree, so that nothing can settle the task; give less"
+                )
             for entry in about.encoders or settings.encoders:
                 for weights in dict.fromkeys(settings.weights):
                     name = backbone_name(entry)

@@ -10,7 +10,7 @@ import numpy as np
 from enn_finetune.config import SpuriousTask
 from enn_finetune.config.intended import FILES
 from enn_finetune.data import tasks
-from enn_finetune.data.faults import DataError, RowError, nearest, row_faults
+from enn_finetune.data.faults import DataError, RowError, nearest, row_faults, shown
 from enn_finetune.data.splits import Split, label_name, one_hot, sort_labels
 from enn_finetune.data.tables import stream_rows
 
@@ -47,7 +47,7 @@ class _Row(NamedTuple):
 def read_rows(task: SpuriousTask) -> Attributed:
     """All rows of a task whose label and attribute are among those to keep.
 
-    A text that stands more than once is kept once.
+    A text that stands more than once is kept once, as it stands first.
 
     Raises:
       MissingError: no place has the rows; why, place by place.
@@ -60,6 +60,10 @@ def read_rows(task: SpuriousTask) -> Attributed:
             "the name of a column"
         )
     rows, names = _known(task) if task.source else (_filed(task), ())
+    if not rows:
+        raise DataError(
+            f"task {task.name}: found no rows in {', '.join(task.data)}; give a file that has some"
+        )
     found = sort_labels(row.label for row in rows)
     labels = _kept("labels", task.labels or (names if names else found), found, task)
     dropped = {"of another label": sum(row.label not in labels for row in rows)}
@@ -69,7 +73,9 @@ def read_rows(task: SpuriousTask) -> Attributed:
         dropped["part of another text"] = len(rows) - sum(whole)
         rows = [row for row, kept in zip(rows, whole, strict=True) if kept]
     first = {row.text: row for row in reversed(rows)}
-    dropped["the same text again"] = len(rows) - len(first)
+    other = sum(row.label != first[row.text].label for row in rows)
+    dropped["the same text with another label"] = other
+    dropped["the same text again"] = len(rows) - len(first) - other
     rows = [row for row in rows if first[row.text] is row]
     attributes = [row.attribute for row in rows]
     if task.attribute.startswith(TEXT):
@@ -153,13 +159,24 @@ def _file(path: Path, task: SpuriousTask, stem: str | None) -> list[_Row]:
             where = task.label
             label = label_name(row.columns[task.label])
             where = column
-            attribute = label_name(row.columns[column]) if column else stem or ""
+            attribute = _attribute(row.columns[column]) if column else stem or ""
             rows.append(_Row(str(row.columns[task.text]), label, attribute))
         except ValueError as error:
             faults.append(RowError(row.line, where, "label", str(error)))
     if faults:
         raise row_faults(path, faults)
     return rows
+
+
+def _attribute(cell: object) -> str:
+    """An attribute cell as a string, as labels are read."""
+    try:
+        return label_name(cell)
+    except ValueError as error:
+        raise ValueError(
+            f"found {shown(cell)}; an attribute is a string or a whole number: fill it in, or "
+            "leave the row out"
+        ) from error
 
 
 def _known(task: SpuriousTask) -> tuple[list[_Row], tuple[str, ...]]:

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -14,13 +14,21 @@ from enn_finetune.bench.run import CELLS, CellDisplay
 from enn_finetune.bench.store import STUDIES, Store, check, open_store
 from enn_finetune.config import ConfigError, IntendedConfig, IntendedFile, PlainDict
 from enn_finetune.intended import cells
-from enn_finetune.intended.material import SETTINGS, Library, check_all
+from enn_finetune.intended.material import (
+    SETTINGS,
+    Checked,
+    Library,
+    check_all,
+    fingerprint_of,
+)
 from enn_finetune.intended.plan import FRESH, Intended, Wanted, plan
 from enn_finetune.problem import Problem
 from enn_finetune.progress import Display
 from enn_finetune.sittings import stoppable
 
-INITIALISATION = "initialisation"  # of an entry of studies.json: the seed of its fresh weights
+# Of an entry of studies.json:
+INITIALISATION = "initialisation"  # the seed of its fresh weights
+LEFT_OUT = "left_out"  # tasks and encoders that no place had when the study last ran, and why
 
 
 class Job(NamedTuple):
@@ -58,10 +66,11 @@ def run(
     _check_settings(out, wanted)
     with CellDisplay(quiet=quiet) as display:
         library = Library(wanted, display)
-        ready = check_all(wanted, library, display)
-        kept = bench._replace(studies=tuple(one.study for one in ready))
+        checked = check_all(wanted, library, display)
+        _check_rows(out, checked.ready, library)
+        kept = bench._replace(studies=tuple(one.study for one in checked.ready))
         with open_store(out, kept, resume=resume) as store, stoppable(out, command):
-            return _Runner(wanted, store, library, display, command).run(ready)
+            return _Runner(wanted, store, library, display, command).run(checked)
 
 
 def settings_of(one: Intended) -> PlainDict:
@@ -108,6 +117,25 @@ def _check_settings(out: Path, wanted: Wanted) -> None:
         )
 
 
+def _check_rows(out: Path, ready: Sequence[Intended], library: Library) -> None:
+    """Refuse to add to figures of other rows, or to show them as those of the rows given now."""
+    if not (out / STUDIES).exists():
+        return
+    store = Store(out)
+    faults: dict[str, None] = {}
+    for one in ready:
+        before = store.studies.get(one.study.place, {}).get("data_fingerprint")
+        found = fingerprint_of(library.drawn(one), one)
+        if before not in (None, found):
+            faults[f"{one.task.name}: the fingerprint was {before}, is {found}"] = None
+    if faults:
+        raise ConfigError(
+            f"{out} holds a study of other rows:\n  "
+            + "\n  ".join(faults)
+            + "\nput the rows back as they were, or give another --out"
+        )
+
+
 def _jobs(ready: tuple[Intended, ...], store: Store) -> Iterator[Job]:
     for one in ready:
         arms = [(arm, store.missing(one.study, arm)) for arm in one.study.arms]
@@ -127,10 +155,12 @@ class _Runner:
         self._wanted, self._store, self._library = wanted, store, library
         self._display, self._command = display, command
         self._ground_of = OneGround()
+        self._left_out: Mapping[str, str] = {}
 
-    def run(self, ready: tuple[Intended, ...]) -> Outcome:
+    def run(self, checked: Checked) -> Outcome:
         """All of them in order; one that fails does not stop the others."""
-        jobs = list(_jobs(ready, self._store))
+        self._left_out = checked.absent
+        jobs = list(_jobs(checked.ready, self._store))
         return in_turn(jobs, self._job, self._store, self._display)
 
     def _job(self, job: Job) -> None:
@@ -156,7 +186,8 @@ class _Runner:
         place, store = one.study.place, self._store
         entry = store.studies.get(place) or self._about(one, problem)
         ran = progress_of(store, place, self._command, seconds)
-        store.describe(place, {**entry, "main": self._wanted.settings.main, **ran})
+        here = {"main": self._wanted.settings.main, LEFT_OUT: dict(self._left_out)}
+        store.describe(place, cast(PlainDict, {**entry, **here, **ran}))
 
     def _about(self, one: Intended, problem: Problem) -> PlainDict:
         """What a study is, and the probes of its encoder; written when it begins."""

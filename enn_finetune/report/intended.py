@@ -12,7 +12,7 @@ from enn_finetune import files
 from enn_finetune.report.intended_figures import Figures, MeasuredJson, StudyJson, read_figures
 from enn_finetune.report.intended_page import write_page
 from enn_finetune.report.intended_ranks import RankJson, ranks
-from enn_finetune.report.intended_words import by_interval, claims, headline
+from enn_finetune.report.intended_words import by_interval, claims, headline, left_out
 from enn_finetune.report.table import COLOURS
 from enn_finetune.report.words import interval_text, ratio_text
 from enn_finetune.savings import RESAMPLES
@@ -22,6 +22,7 @@ KEYS = {
     "headline": "how many of the paper's claims held, in one sentence",
     "claims": "each claim: title, verdict (held, held in part, not settled, did not hold), "
     "figure, sentence, detail",
+    "left_out": "tasks and encoders that no place had, and why",
     "studies": "one a task, encoder and regime, by the main arm: separability of the intended and "
     "the spurious attribute (cross-validated accuracy of a linear probe, with its standard error); "
     "average and worst_group: target (what random selection scores at the full budget), learned "
@@ -68,6 +69,7 @@ def summary_json(
         "keys": KEYS,
         "headline": headline(made),
         "claims": [claim._asdict() for claim in made],
+        "left_out": left_out([one.about for one in figures]),
         "studies": [*studies],
         "prediction": [*found],
         "arms": {

@@ -12,8 +12,17 @@ from enn_finetune.report.chart import Curve, axes_of, chart
 from enn_finetune.report.elements import Child, Row, document, element, grid
 from enn_finetune.report.intended_chart import scatter
 from enn_finetune.report.intended_figures import Figures, MeasuredJson, StudyJson
+from enn_finetune.report.intended_method import method
 from enn_finetune.report.intended_ranks import PREDICTORS, SCORES, RankJson
-from enn_finetune.report.intended_words import TONES, Claim, by_interval, claims, headline, learned
+from enn_finetune.report.intended_words import (
+    TONES,
+    Claim,
+    by_interval,
+    claims,
+    headline,
+    learned,
+    left_out,
+)
 from enn_finetune.report.looks import groups, looks
 from enn_finetune.report.style import CSS
 from enn_finetune.report.words import (
@@ -42,6 +51,7 @@ def write_page(path: Path, figures: Sequence[Figures], ranks: Sequence[RankJson]
         element("p", INTRO),
         element("p", headline(made), class_="headline"),
         _claims(made),
+        *_left_out(figures),
     ]
     if studies:
         parts += [element("h2", "All studies at a glance"), overview(studies)]
@@ -52,7 +62,7 @@ def write_page(path: Path, figures: Sequence[Figures], ranks: Sequence[RankJson]
         ]
     for one in figures:
         parts += _study(one)
-    parts += _method(figures)
+    parts += method(figures[0].summaries[0]["resamples"])
     body = element("body", element("main", *parts))
     atomic_write(path, document(TITLE, CSS, body))
 
@@ -70,6 +80,17 @@ def _claims(made: Sequence[Claim]) -> Element:
         for claim in made
     ]
     return element("ul", *cards, class_="verdicts")
+
+
+def _left_out(figures: Sequence[Figures]) -> list[Child]:
+    absent = left_out([one.about for one in figures])
+    if not absent:
+        return []
+    items = (element("li", f"{name}: {reason}") for name, reason in absent.items())
+    return [
+        element("p", "Left out, for no place had what they need:", class_="small"),
+        element("ul", *items, class_="notes"),
+    ]
 
 
 def overview(studies: Sequence[StudyJson]) -> Element:
@@ -256,32 +277,3 @@ def _over(one: Figures) -> list[Child]:
     )
     table = grid(["arm", "early", "at the full budget"], rows)
     return [figure, blocks.details("Disagreeing rows bought, arm by arm", table)]
-
-
-def _method(figures: Sequence[Figures]) -> list[Child]:
-    resamples = f"{figures[0].summaries[0]['resamples']:,}"
-    points = {
-        "Label": "a distinct training row whose label was read, those of the seed set included.",
-        "Groups": "a label with an attribute. The test set has as many rows of each, and is the "
-        "same for all seeds; intervals are of the seeds' noise, not of the test rows'.",
-        "Seed sets": "each seed has its own, and every arm of a seed begins with it. What it "
-        "leaves is a pool of exactly the stated counts.",
-        "Rounds": "at each, the head (or the encoder with it) is fitted anew from the same "
-        "starting weights to all labels bought so far.",
-        "Worst group": "the least of the groups' accuracies, seed by seed and round by round; of "
-        "small groups it is biased downwards, alike for all arms.",
-        "Labels to reach the target": "on the mean curve over seeds, the first evaluation at or "
-        "above what random selection with the same head has at its full budget, such that the "
-        "mean of it and all later ones is too. Nothing is extrapolated: '<' is an arm that did "
-        "not get there.",
-        "Interval of a ratio": f"paired bootstrap over seeds, {resamples} resamples, widened for "
-        "few seeds (Hesterberg 2015).",
-        "Separability": "5-fold cross-validated accuracy of the study's plain head on the balanced "
-        "test rows; of a trained study, in the features that its encoder begins with.",
-        "Random weights": "the same architecture and tokenizer, initialised as BERT is; one draw "
-        "for all runs.",
-    }
-    listed: list[Child] = []
-    for name, words in points.items():
-        listed += [element("dt", name), element("dd", words)]
-    return [element("h2", "How it was measured"), element("dl", *listed)]

@@ -1,9 +1,10 @@
 """What held of the paper's claims and what did not, in plain words."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import numpy as np
+from scipy import stats
 
 from enn_finetune.report.intended_figures import MeasuredJson, StudyJson
 from enn_finetune.report.intended_ranks import RankJson, ratio_value
@@ -20,7 +21,7 @@ TONES: Mapping[Verdict, Outcome] = {
     "did not hold": "more",
 }
 """The colour of each verdict, as the sheet names it."""
-SETTLED = 0.05
+SETTLED, CHANCE = 0.05, 0.025
 
 
 class Claim(NamedTuple):
@@ -77,10 +78,24 @@ def settled(measured: MeasuredJson) -> Outcome:
 
 
 def verdict(good: int, bad: int, of: int) -> Verdict:
-    """Of so many studies, how many settled a claim, and how many settled its contrary."""
-    if good:
-        return "held" if good == of else "held in part"
-    return "did not hold" if bad else "not settled"
+    """Of so many studies, how many settled a claim, and how many settled its contrary.
+
+    A part of them settles something where they are more than the others, and than chance explains.
+    """
+    if good and good == of:
+        return "held"
+    if good > bad and beyond_chance(good, of):
+        return "held in part"
+    return "did not hold" if bad > good and beyond_chance(bad, of) else "not settled"
+
+
+def beyond_chance(count: int, of: int) -> bool:
+    """Whether so many studies would settle one way by chance with a probability below .05.
+
+    Where there is nothing, an interval of 95 % lies wholly on one given side in one case of forty;
+    studies are counted as if they were independent, which those of one task are not.
+    """
+    return bool(stats.binom.sf(count - 1, of, CHANCE) < SETTLED)
 
 
 def _saves(studies: Sequence[StudyJson]) -> Claim:
@@ -223,6 +238,15 @@ def _predicts(rank: RankJson, found: Sequence[RankJson]) -> Claim:
         f"With the saving ratio {ratio['spearman']:+.2f} (p = {ratio['p']:.2f}), with the "
         f"over-representation {over['spearman']:+.2f} (p = {over['p']:.2f}).",
     )
+
+
+def left_out(abouts: Sequence[Mapping[str, object]]) -> dict[str, str]:
+    """Tasks and encoders that no place had, and why: of those that no study has."""
+    there = {f"task {a['task']}" for a in abouts} | {f"encoder {a['encoder']}" for a in abouts}
+    found: dict[str, str] = {}
+    for about in abouts:
+        found |= cast(Mapping[str, str], about.get("left_out", {}))
+    return {name: reason for name, reason in found.items() if name not in there}
 
 
 def headline(made: Sequence[Claim]) -> str:

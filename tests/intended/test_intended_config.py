@@ -134,7 +134,8 @@ def test_the_shipped_config_has_all_that_the_study_asks_for():
         # With two classes margin and entropy buy what least_confidence buys: once is enough there.
         ("trained", 5, {"random", "least_confidence", "bald", "variance", "badge"}),
         ("frozen", 10, {"random", "least_confidence", "margin", "entropy", "bald", "variance",
-                        "batchbald", "badge", "logdet"}),
+                        "batchbald", "badge", "logdet", "condvar", "pool_loss",
+                        "confident_coreset", "kcenter", "lcmd"}),
     ):  # fmt: skip
         ours = [one for one in found.studies if one.regime == regime]
         assert len({one.task.name for one in ours}) >= 2
@@ -142,3 +143,19 @@ def test_the_shipped_config_has_all_that_the_study_asks_for():
             assert rules <= {arm.rule for arm in one.study.arms}
             assert {arm.head for arm in one.study.arms} == {"linear", "epinet"}
             assert len(one.study.seeds) >= seeds
+
+
+def test_told_data_is_of_every_table_that_has_the_same():
+    shipped = load_intended(ROOT / "configs" / "intended.toml", ["task.data=rows"])
+    places = {task.name: task.data for task, _ in shipped.tasks}
+    assert places["reviews"] == places["reviews-80"] == ("rows",)
+    assert places["sst2-negation"] != ("rows",)
+    assert places["messages-question"] == ()
+
+
+def test_a_pool_in_which_nothing_settles_the_task_is_refused(config):
+    with pytest.raises(ConfigError, match="1 leaves no row") as raised:
+        studies(config, "task.pool_agreement=1.0")
+    assert str(raised.value).count("pool_agreement") == 1
+    others = studies(config, "task.pool_agreement=1.0", "intended.tasks=second")
+    assert {one.task.name for one in others} == {"second"}

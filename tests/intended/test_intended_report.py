@@ -14,7 +14,7 @@ from enn_finetune.errors import InputError
 from enn_finetune.report import intended
 from enn_finetune.report.intended_figures import read_figures
 from enn_finetune.report.intended_ranks import ranks
-from enn_finetune.report.intended_words import claims
+from enn_finetune.report.intended_words import beyond_chance, claims, verdict
 
 START = 20
 GROUPS = ["bad/books", "bad/kitchen", "good/books", "good/kitchen"]
@@ -221,3 +221,37 @@ def test_values_without_spread_have_no_infinite_figures(summary):
     assert "Infinity" not in text
     assert "NaN" not in text
     assert np.isfinite([study["most"] for study in summary["studies"]]).all()
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "of", "kind"),
+    [
+        (3, 0, 3, "held"),
+        (2, 0, 6, "held in part"),
+        (1, 0, 20, "not settled"),  # one of twenty settles by chance
+        (1, 9, 10, "did not hold"),
+        (3, 3, 10, "not settled"),
+        (0, 2, 6, "did not hold"),
+        (0, 0, 0, "not settled"),
+    ],
+)
+def test_verdicts_weigh_what_settles_the_contrary_and_chance(good, bad, of, kind):
+    assert verdict(good, bad, of) == kind
+
+
+def test_chance_is_a_binomial_tail():
+    assert beyond_chance(1, 2)  # 1 - .975 ** 2 = .049
+    assert not beyond_chance(1, 3)  # 1 - .975 ** 3 = .073
+    assert not beyond_chance(2, 20)  # 1 - .975 ** 20 - 20 * .025 * .975 ** 19 = .088
+    assert beyond_chance(3, 20)
+
+
+def test_what_was_left_out_is_said_on_the_page(tmp_path):
+    folder = made(tmp_path, *AS_CLAIMED[:2])
+    path = folder / "studies.json"
+    entries = json.loads(path.read_text())
+    absent = {"task sst2": "not found in there", "task reviews": "there since"}
+    path.write_text(json.dumps([entry | {"left_out": absent} for entry in entries]))
+    found = intended.run(folder, resamples=50, quiet=True)
+    assert found["left_out"] == {"task sst2": "not found in there"}
+    assert "task sst2: not found in there" in (folder / "report.html").read_text()

@@ -122,3 +122,23 @@ def test_faulty_rows_are_told_all_at_once(tmp_path):
         read_rows(reading(tiny_runs.write_rows(tmp_path / "rows.csv", rows)))
     assert [fault.line for fault in raised.value.faults] == [6, 7]
     assert [fault.column for fault in raised.value.faults] == ["shop", "topic"]
+
+
+def test_a_file_without_rows_is_refused_by_name(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("body,topic,shop\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"task mine: found no rows in .*rows\.csv"):
+        read_rows(reading(path))
+
+
+def test_an_empty_attribute_is_told_as_one(tmp_path):
+    path = tiny_runs.write_rows(tmp_path / "rows.csv", [*ROWS, {**ROWS[0], "shop": ""}])
+    with pytest.raises(DataError, match=r"line 6, column 'shop': found ''; an attribute is"):
+        read_rows(reading(path))
+
+
+def test_texts_that_stand_again_are_counted_by_what_they_are_called(tmp_path):
+    more = [ROWS[0], {**ROWS[1], "topic": 1}]
+    found = read_rows(reading(tiny_runs.write_rows(tmp_path / "rows.jsonl", [*ROWS, *more])))
+    assert found.dropped == {"the same text with another label": 1, "the same text again": 1}
+    assert found.labels.tolist() == [1, 0, 1, 0]

@@ -161,7 +161,8 @@ def test_what_cannot_be_split_or_found_is_told_before_anything_runs(world, tmp_p
     told = load_intended(config, [absent, "intended.skip_missing=true"])
     display = Display(quiet=True)
     wanted = plan(told)
-    ready = material.check_all(wanted, material.Library(wanted, display), display)
+    ready, left_out = material.check_all(wanted, material.Library(wanted, display), display)
+    assert [*left_out] == ["encoder none"]
     assert {one.study.place.backbone for one in ready} == {"bert", "bert-random"}
     assert len(ready) == len(wanted.studies) / 2
 
@@ -220,3 +221,27 @@ def test_a_study_has_its_first_rows_from_its_course():
     assert (plain == uniform_order(9, 2)).all()
     rest = uniform_order(9, 1)
     assert (given[2:] == rest[~np.isin(rest, [5, 3])]).all()
+
+
+@pytest.mark.parametrize("more", [(), ("frozen.seeds=3",)], ids=["as it is", "grown"])
+def test_other_rows_are_refused_before_anything_is_run(world, finished, tmp_path, more):
+    moved = tiny_runs.write_rows(tmp_path / "rows.jsonl", tiny_intended.rows(count=252))
+    config = tiny_intended.write_config(tmp_path, world)
+    config.write_text(config.read_text().replace(f"{world}/rows.jsonl", str(moved)))
+    before = (finished / STUDIES).read_bytes()
+    with pytest.raises(ConfigError, match="a study of other rows") as raised:
+        tiny_intended.run(config, finished, *more, resume=True)
+    assert str(raised.value).count("letters: the fingerprint was") == 1
+    assert (finished / STUDIES).read_bytes() == before
+
+
+def test_what_is_left_out_is_kept_with_the_studies(world, tmp_path):
+    more = '[[also]]\nname = "second"\ndata = ["nowhere.jsonl"]\n'
+    config = tiny_intended.write_config(tmp_path, world, more)
+    told = ("intended.skip_missing=true", "intended.regimes=frozen", PRETRAINED, "frozen.seeds=1")
+    tiny_intended.run(config, tmp_path / "out", *told)
+    (entry,) = json.loads((tmp_path / "out" / STUDIES).read_text())
+    (reason,) = entry["left_out"].values()
+    assert [*entry["left_out"]] == ["task second"]
+    assert reason.startswith("its rows were not found")
+    assert "nowhere.jsonl: no such file" in reason
