@@ -8,20 +8,34 @@ from rich.console import Console
 
 from enn_finetune import files
 from enn_finetune.errors import InputError
+from enn_finetune.report import intended
 from enn_finetune.report.bill import Bill, bill, tariff
 from enn_finetune.report.figures import Figures, Json, figures_of, summary_json
 from enn_finetune.report.page import Bought, Provenance, Section, write_page
+from enn_finetune.report.reading import SUMMARY, check_free
 from enn_finetune.report.results import results_document
 from enn_finetune.report.studies import read_folders
 from enn_finetune.report.table import summary_table
 from enn_finetune.savings import RESAMPLES
 
 EXAMPLES = 8
-SUMMARY = "summary.json"
 
 
 def show(folders: Sequence[Path], out: Path, results: Path | None = None) -> None:
-    """Write the page and its summary, the Markdown if asked for, and a table on the terminal."""
+    """Write the page and its summary, the Markdown if asked for, and a table on the terminal.
+
+    Raises:
+      InputError: as `run` says; a folder of `enn-finetune intended` beside others.
+    """
+    apart = [folder for folder in folders if intended.holds(folder)]
+    if apart:
+        if len(folders) > 1:
+            raise InputError(
+                f"{apart[0]} holds results of `enn-finetune intended`, which have a page of their "
+                "own; give it alone"
+            )
+        intended.run(apart[0], out, results=results)
+        return
     summary, console = run(folders, out, results=results), Console()
     console.print(summary_table(summary))
     console.print(f"report: {out}", highlight=False)
@@ -56,11 +70,7 @@ def run(
       InputError: damaged or contradicting files, or an `out` whose folder holds a run's summary.
     """
     out = Path(out)
-    if out.is_dir():
-        raise InputError(
-            f"--out {out}: found a folder; give the name of a file, such as {out}/report.html"
-        )
-    _check_free(out.parent / SUMMARY)
+    check_free(out, "tasks")
     figures = figures_of(read_folders(folders), baseline=baseline, own=own, resamples=resamples)
     rates = tariff(folders)
     bills = {one.name: bill(one.study.records, one.main, rates) for one in figures}
@@ -74,15 +84,6 @@ def run(
         results.parent.mkdir(parents=True, exist_ok=True)
         files.atomic_write(results, results_document(figures))
     return found
-
-
-def _check_free(path: Path) -> None:
-    """Refuse to write over the summary of a run, which says what its records are of."""
-    if path.is_file() and "tasks" not in files.read_json(path):
-        raise InputError(
-            f"{path} is the summary of a run, and the report writes a file of this name; give an "
-            "--out in another folder"
-        )
 
 
 def section_of(figures: Figures, money: Bill | None = None) -> Section:

@@ -12,12 +12,14 @@ from enn_finetune import files
 from enn_finetune.report.intended_figures import Figures, MeasuredJson, StudyJson, read_figures
 from enn_finetune.report.intended_page import write_page
 from enn_finetune.report.intended_ranks import RankJson, ranks
+from enn_finetune.report.intended_results import results_document
 from enn_finetune.report.intended_words import by_interval, claims, headline, left_out
+from enn_finetune.report.reading import SUMMARY, check_free, read_studies
 from enn_finetune.report.table import COLOURS
 from enn_finetune.report.words import interval_text, ratio_text
 from enn_finetune.savings import RESAMPLES
 
-REPORT, SUMMARY = "report.html", "summary.json"
+REPORT = "report.html"
 KEYS = {
     "headline": "how many of the paper's claims held, in one sentence",
     "claims": "each claim: title, verdict (held, held in part, not settled, did not hold), "
@@ -28,8 +30,8 @@ KEYS = {
     "average and worst_group: target (what random selection scores at the full budget), learned "
     "(that, less its score with the seed set alone), random_labels and labels (to reach the target "
     "for good; null: not reached), ratio (random_labels / labels, with a paired bootstrap "
-    "interval), gain (area under the curve gained); over_representation: share of disagreeing rows "
-    "among those bought beyond the seed set, over their share of the pool (most: the largest "
+    "interval), gain (area under the curve gained; gain_by_seed); over_representation: share of "
+    "disagreeing rows among those bought beyond the seed set, over their share of the pool (most: the largest "
     "possible)",
     "prediction": "Spearman's rank correlation over studies of a figure (of) with a separability "
     "(by), and its two-sided p by permutation",
@@ -39,24 +41,49 @@ KEYS = {
 """What summary.json holds, which says so itself."""
 
 
-def run(folder: Path, *, resamples: int = RESAMPLES, quiet: bool = False) -> dict[str, object]:
-    """Write report.html and summary.json into a folder of results; the latter is returned.
+def holds(folder: Path) -> bool:
+    """Whether a folder's studies are of an intended task."""
+    return any("separability" in entry for entry in read_studies(folder))
+
+
+def run(
+    folder: Path,
+    out: Path | None = None,
+    *,
+    results: Path | None = None,
+    resamples: int = RESAMPLES,
+    quiet: bool = False,
+) -> dict[str, object]:
+    """Write the page of a folder of results, and summary.json beside it; the latter is returned.
+
+    Args:
+      folder: of `enn-finetune intended`.
+      out: the page; report.html in the folder if left out.
+      results: where a Markdown document goes, if anywhere.
+      resamples: of the bootstrap.
+      quiet: print nothing.
 
     Raises:
-      InputError: no results there, or damaged files.
+      InputError: no results there, damaged files, or other results beside the page.
     """
+    page = folder / REPORT if out is None else Path(out)
+    check_free(page, "claims")
     figures = read_figures(folder, resamples=resamples)
     studies = [one.json for one in figures if one.json is not None]
     found = ranks(studies)
     summary = summary_json(figures, studies, found)
     text = json.dumps(summary, indent=1, ensure_ascii=False) + "\n"
-    files.atomic_write(folder / SUMMARY, text)
-    write_page(folder / REPORT, figures, found)
+    page.parent.mkdir(parents=True, exist_ok=True)
+    files.atomic_write(page.parent / SUMMARY, text)
+    write_page(page, figures, found)
+    if results is not None:
+        results.parent.mkdir(parents=True, exist_ok=True)
+        files.atomic_write(results, results_document(figures, claims(studies, found)))
     if not quiet:
         console = Console()
         console.print(table(studies))
         console.print(summary["headline"], highlight=False)
-        console.print(f"report: {folder / REPORT}", highlight=False)
+        console.print(f"report: {page}", highlight=False)
     return summary
 
 

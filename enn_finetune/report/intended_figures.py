@@ -39,6 +39,7 @@ class MeasuredJson(TypedDict):
     labels: float | None  # labels with which the main arm does; null: not within its budget
     ratio: RatioJson  # random_labels / labels
     gain: MeanJson  # area under the curve gained
+    gain_by_seed: dict[str, float]
 
 
 class StudyJson(TypedDict):
@@ -247,11 +248,13 @@ def _measured(
     arm, other = select(arm, seeds), select(other, seeds)
     found = saving(arm, other, resamples)
     start, end = max(arm.labels[0], other.labels[0]), min(arm.labels[-1], other.labels[-1])
+    gains = areas(arm, start, end) - areas(other, start, end)
     return MeasuredJson(
         target=found.target,
         learned=mean_json(mean_interval(other.scores[:, -1] - other.scores[:, 0])),
         random_labels=found.reference_labels,
         labels=found.labels,
         ratio=ratio_json(found.ratio),
-        gain=mean_json(mean_interval(areas(arm, start, end) - areas(other, start, end))),
+        gain=mean_json(mean_interval(gains)),
+        gain_by_seed=dict(zip(map(str, arm.seeds), gains.tolist(), strict=True)),
     )

@@ -1,6 +1,6 @@
 """What held of the paper's claims and what did not, in plain words."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple, cast
 
 import numpy as np
@@ -9,7 +9,7 @@ from scipy import stats
 from enn_finetune.report.intended_figures import MeasuredJson, StudyJson
 from enn_finetune.report.intended_ranks import RankJson, ratio_value
 from enn_finetune.report.words import Outcome, interval_text, number, ratio_text
-from enn_finetune.savings import RatioJson, mean_interval
+from enn_finetune.savings import MeanJson, RatioJson, mean_interval
 from enn_finetune.savings.schema import ends
 
 Score = Literal["average", "worst_group"]
@@ -45,7 +45,7 @@ def claims(studies: Sequence[StudyJson], found: Sequence[RankJson]) -> list[Clai
         made.append(_saves_not(fresh))
     pairs = _pairs(trained, fresh)
     if pairs:
-        made.append(_asks_more(pairs))
+        made += [_gains_more(pairs), _asks_more(pairs)]
     rank = next((r for r in found if (r["of"], r["by"]) == ("gain", "intended")), None)
     if rank is not None:
         made.append(_predicts(rank, found))
@@ -184,6 +184,7 @@ def _span(values: Sequence[float]) -> str:
 
 
 Pair = tuple[StudyJson, StudyJson]
+BySeed = Mapping[str, float]
 
 
 def _pairs(trained: Sequence[StudyJson], fresh: Sequence[StudyJson]) -> list[Pair]:
@@ -194,28 +195,56 @@ def _pairs(trained: Sequence[StudyJson], fresh: Sequence[StudyJson]) -> list[Pai
     return [(one, other) for one, other in found if other is not None]
 
 
-def _asks_more(pairs: Sequence[Pair]) -> Claim:
-    """By pairs of seeds, which share seed sets and pools."""
+def _compared(pairs: Sequence[Pair], by_seed: Callable[[StudyJson], BySeed]) -> list[Outcome]:
+    """Whether the pretrained one has more ("fewer" labels), by pairs of seeds, which share rows."""
     kinds: list[Outcome] = []
     for one, other in pairs:
-        seeds = one["by_seed"].keys() & other["by_seed"].keys()
-        gaps = np.array([one["by_seed"][seed] - other["by_seed"][seed] for seed in seeds])
+        ours, theirs = by_seed(one), by_seed(other)
+        gaps = np.array([ours[seed] - theirs[seed] for seed in ours.keys() & theirs.keys()])
         interval = ends(mean_interval(gaps)) if len(gaps) else None
         low, high = interval or (-1.0, 1.0)
         kinds.append("fewer" if low > 0 else "more" if high < 0 else "unsettled")
-    means = [
-        float(np.mean([study["over_representation"]["mean"] for study in side]))
+    return kinds
+
+
+def _means(pairs: Sequence[Pair], value: Callable[[StudyJson], MeanJson]) -> list[float]:
+    """Of all pretrained ones, and of all others."""
+    return [
+        float(np.mean([value(study)["mean"] for study in side]))
         for side in zip(*pairs, strict=True)
     ]
+
+
+def _asks_more(pairs: Sequence[Pair]) -> Claim:
+    kinds = _compared(pairs, lambda study: study["by_seed"])
+    means = _means(pairs, lambda study: study["over_representation"])
     return Claim(
         "And they ask for them more than models that are not pretrained do.",
         verdict(kinds.count("fewer"), kinds.count("more"), len(kinds)),
-        f"{kinds.count('fewer')} of {len(kinds)}",
+        _of(kinds, "fewer"),
         f"Of {len(pairs)} pairs of studies that differ in the weights alone, the pretrained one "
         f"bought more of these rows in {kinds.count('fewer')} and fewer in {kinds.count('more')}; "
         f"{kinds.count('unsettled')} are not settled.",
         f"On the mean over pairs {number(means[0])} times their share of the pool against "
         f"{number(means[1])} times.",
+    )
+
+
+def _gains_more(pairs: Sequence[Pair]) -> Claim:
+    kinds = _compared(pairs, lambda study: study["average"]["gain_by_seed"])
+    means = _means(pairs, lambda study: study["average"]["gain"])
+    worst = _compared(pairs, lambda study: study["worst_group"]["gain_by_seed"])
+    lows = _means(pairs, lambda study: study["worst_group"]["gain"])
+    return Claim(
+        "Active learning gains more where the encoder is pretrained.",
+        verdict(kinds.count("fewer"), kinds.count("more"), len(kinds)),
+        _of(kinds, "fewer"),
+        f"Of {len(pairs)} pairs of studies that differ in the weights alone, it added more area "
+        f"under the curve of the average accuracy to the pretrained one in {kinds.count('fewer')} "
+        f"and less in {kinds.count('more')}; {kinds.count('unsettled')} are not settled.",
+        f"On the mean over pairs {100 * means[0]:+.1f} points against {100 * means[1]:+.1f}. By "
+        f"the worst group's accuracy more in {_of(worst, 'fewer')}, less in "
+        f"{worst.count('more')}; {100 * lows[0]:+.1f} points against {100 * lows[1]:+.1f}.",
     )
 
 

@@ -19,6 +19,29 @@ OPEN: Mapping[str, Callable[[Path], bytes]] = {
 RECORD = {"step": int, "labels_bought": int, "split": str, "metrics": dict}
 BOUGHT = {"head": str, "rule": str, "seed": int, "rows": list}
 Line = dict[str, object]
+SUMMARY = "summary.json"
+
+
+def check_free(page: Path, key: str) -> None:
+    """Refuse to write a page, and its summary beside it, over the summary of something else.
+
+    Args:
+      page: the file to be.
+      key: what the summary of such a page has, and no other.
+
+    Raises:
+      InputError: the page's name is a folder's; a summary is there that lacks the key.
+    """
+    if page.is_dir():
+        raise InputError(
+            f"--out {page}: found a folder; give the name of a file, such as {page}/report.html"
+        )
+    path = page.parent / SUMMARY
+    if path.is_file() and key not in files.read_json(path):
+        raise InputError(
+            f"{path} is the summary of a run, and the report writes a file of this name; give an "
+            "--out in another folder"
+        )
 
 
 def find(folder: Path, name: str) -> Path | None:

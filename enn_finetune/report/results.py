@@ -61,7 +61,7 @@ def _overview(figures: Sequence[Figures]) -> Lines:
         count = " / ".join(str(kinds.count(kind)) for kind in ("fewer", "unsettled", "more"))
         rows.append([arm, *cells, count])
     header = ["arm", *(found.name for found in figures), "won / not settled / lost"]
-    return [*_table(header, rows), "System ratio / acquisition alone.", ""]
+    return [*markdown_table(header, rows), "System ratio / acquisition alone.", ""]
 
 
 def _gains(rows: dict[str, Row], figures: Sequence[Figures]) -> Lines:
@@ -75,7 +75,7 @@ def _gains(rows: dict[str, Row], figures: Sequence[Figures]) -> Lines:
         for arm, found in rows.items()
     ]
     means = ["mean over tasks", "ahead / behind"] if len(tasks) > 1 else []
-    return [*_table(["arm", *tasks, *means], body), POINTS, ""]
+    return [*markdown_table(["arm", *tasks, *means], body), POINTS, ""]
 
 
 def _count(found: Row) -> str:
@@ -154,7 +154,7 @@ def _savings(summary: Summary) -> Lines:
         "seeds lost by area / at the end",
         "seeds",
     ]
-    return _table(header, rows)
+    return markdown_table(header, rows)
 
 
 def _matching(summary: Summary) -> Lines:
@@ -174,7 +174,7 @@ def _matching(summary: Summary) -> Lines:
         return []
     header = ["arm", *(f"at {labels:,.0f}" for labels in columns.values())]
     what = "How many times as many labels random selection needs to match the arm at a label count:"
-    return [what, "", *_table(header, rows)]
+    return [what, "", *markdown_table(header, rows)]
 
 
 def _calibration(summary: Summary) -> Lines:
@@ -187,7 +187,7 @@ def _calibration(summary: Summary) -> Lines:
         found = [arm["final"].get(name) for name in names]
         rows.append([key, *(_score(f["mean"], f["ci95"]) if f else DASH for f in found)])
     what = "Calibration and joint calibration at the full budget:"
-    return [what, "", *_table(["arm", *map(metric_name, names)], rows)]
+    return [what, "", *markdown_table(["arm", *map(metric_name, names)], rows)]
 
 
 def _costs(summary: Summary) -> Lines:
@@ -199,7 +199,11 @@ def _costs(summary: Summary) -> Lines:
         [key, *(amount(arm["costs"][kind]) if kind in arm["costs"] else DASH for kind in kinds)]
         for key, arm in arms.items()
     ]
-    return ["Cost of one seed:", "", *_table(["arm", *(COSTS[kind] for kind in kinds)], rows)]
+    return [
+        "Cost of one seed:",
+        "",
+        *markdown_table(["arm", *(COSTS[kind] for kind in kinds)], rows),
+    ]
 
 
 def _ratio(ratio: RatioJson | None) -> str:
@@ -217,7 +221,7 @@ def _score(mean: float, ci95: list[float] | None) -> str:
     return f"{mean:.3f}" if ci95 is None else f"{mean:.3f} ({ci95[0]:.3f} to {ci95[1]:.3f})"
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Lines:
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Lines:
     """A Markdown table, its first column to the left; a bar in a cell is escaped."""
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
     return [

@@ -11,7 +11,7 @@ from report_made import source, study_records, write
 from scipy import stats
 
 from enn_finetune.errors import InputError
-from enn_finetune.report import intended
+from enn_finetune.report import command, intended
 from enn_finetune.report.intended_figures import read_figures
 from enn_finetune.report.intended_ranks import ranks
 from enn_finetune.report.intended_words import beyond_chance, claims, verdict
@@ -97,8 +97,8 @@ def summary(folder):
 
 
 def test_claims_hold_where_the_figures_say_so(summary):
-    assert [claim["verdict"] for claim in summary["claims"]] == ["held"] * 5
-    assert summary["headline"] == "Of 5 claims of the paper that were put to the test, 5 held."
+    assert [claim["verdict"] for claim in summary["claims"]] == ["held"] * 6
+    assert summary["headline"] == "Of 6 claims of the paper that were put to the test, 6 held."
     first = summary["claims"][0]
     assert first["figure"] == "3 of 3"
     assert "reviews · tiny · frozen" in first["sentence"]
@@ -114,6 +114,7 @@ def test_claims_fail_where_the_figures_say_so(tmp_path):
     assert verdicts[0] == "did not hold"
     assert verdicts[2] == "did not hold"
     assert verdicts[3] == "did not hold"
+    assert verdicts[4] == "did not hold"
 
 
 def test_a_target_missed_and_a_study_that_learned_nothing_settle_no_claim(summary):
@@ -255,3 +256,28 @@ def test_what_was_left_out_is_said_on_the_page(tmp_path):
     found = intended.run(folder, resamples=50, quiet=True)
     assert found["left_out"] == {"task sst2": "not found in there"}
     assert "task sst2: not found in there" in (folder / "report.html").read_text()
+
+
+def test_the_report_command_makes_the_same_page_elsewhere(folder, summary, tmp_path, capsys):
+    out, document = tmp_path / "new" / "page.html", tmp_path / "INTENDED.md"
+    command.show([folder], out, document)
+    assert "6 held" in capsys.readouterr().out
+    found = json.loads((out.parent / "summary.json").read_text())
+    assert [claim["title"] for claim in found["claims"]] == [
+        claim["title"] for claim in summary["claims"]
+    ]
+    text = document.read_text("utf-8")
+    for study in summary["studies"]:
+        assert f"## {study['name']}" in text
+        assert f"{study['over_representation']['mean']:.2f}x" in text
+    random = next(line for line in text.splitlines() if line.startswith("| linear/random"))
+    assert random.rstrip(" |").endswith("–")  # noqa: RUF001
+    command.show([folder], out, document)  # over its own
+    assert document.read_text("utf-8") == text
+    other = tmp_path / "run"
+    other.mkdir()
+    (other / "summary.json").write_text("{}")
+    with pytest.raises(InputError, match="summary of a run"):
+        command.show([folder], other / "page.html")
+    with pytest.raises(InputError, match="give it alone"):
+        command.show([tmp_path, folder], out)
