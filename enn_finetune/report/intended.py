@@ -31,8 +31,8 @@ KEYS = {
     "(that, less its score with the seed set alone), random_labels and labels (to reach the target "
     "for good; null: not reached), ratio (random_labels / labels, with a paired bootstrap "
     "interval), gain (area under the curve gained; gain_by_seed); over_representation: share of "
-    "disagreeing rows among those bought beyond the seed set, over their share of the pool (most: the largest "
-    "possible)",
+    "disagreeing rows among those bought beyond the seed set, over their share of the pool (most: "
+    "the largest possible)",
     "prediction": "Spearman's rank correlation over studies of a figure (of) with a separability "
     "(by), and its two-sided p by permutation",
     "arms": "by study and score, all arms as in the summary of `enn-finetune report`, and each "
