@@ -11,6 +11,7 @@ from rich.text import Text
 from enn_finetune import files
 from enn_finetune.report.table import COLOURS
 from enn_finetune.report.testbed_active import Active, figures
+from enn_finetune.report.testbed_joint import figures as joint_figures
 from enn_finetune.report.testbed_page import page
 from enn_finetune.report.testbed_summary import (
     PAPER,
@@ -53,7 +54,8 @@ def run(folder: Path, *, resamples: int = RESAMPLES) -> Json:
     }
     files.atomic_write(folder / SUMMARY, json.dumps(summary_json, indent=1) + "\n")
     (folder / FIGURES).mkdir(exist_ok=True)
-    for name, picture in figures(active).items():
+    supervised = cast(dict[str, dict], summary_json["supervised"])
+    for name, picture in (figures(active) | joint_figures(supervised, reference)).items():
         files.atomic_write(folder / FIGURES / f"{name}.svg", picture)
     files.atomic_write(folder / PAGE, page(active, summary_json))
     return summary_json

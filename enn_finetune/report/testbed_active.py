@@ -53,13 +53,13 @@ def _ring(one: Active, name: str) -> float | None:
 def figures(active: Mapping[str, Active]) -> dict[str, str]:
     """Every picture of the KL as an SVG file, by name."""
     return {
-        f"active-{way}-{number}": _standalone(picture)
+        f"active-{way}-{number}": standalone(picture)
         for way, one in active.items()
         for number, picture in enumerate(pictures(one), 1)
     }
 
 
-def _standalone(picture: Element) -> str:
+def standalone(picture: Element) -> str:
     """An SVG file of a picture, with the page's style."""
     found = Element("svg", {**picture.attrib, "xmlns": "http://www.w3.org/2000/svg"})
     found.append(element("style", CSS))

@@ -8,6 +8,7 @@ from enn_finetune.report.blocks import details, two_lines
 from enn_finetune.report.elements import Child, Row, document, element, grid
 from enn_finetune.report.style import CSS
 from enn_finetune.report.testbed_active import Active, section, spread
+from enn_finetune.report.testbed_joint import drawn
 from enn_finetune.report.testbed_summary import Json
 from enn_finetune.report.testbed_words import METHOD, WAYS, answer, paper, settled, supervised_words
 from enn_finetune.report.words import DASH
@@ -59,6 +60,7 @@ def _supervised(summary: Json) -> list[Child]:
     parts: list[Child] = [
         element("h2", "Labels drawn at random: marginal and joint predictions"),
         _tally(summary),
+        *drawn(settings, reference),
     ]
     for name in shown:
         parts += [element("h3", _title(name)), tables[name]]
@@ -115,7 +117,10 @@ def _tally(summary: Json) -> Element:
         ]
         for agent, by_score in counts.items()
     ]
-    header = ["agent", *(score.replace("_", " ").replace("kl", "KL") for score in scores)]
+    header = [
+        "agent",
+        *(score.replace("_", " ").replace("kl", "KL").replace("ece", "ECE") for score in scores),
+    ]
     caption = (
         f"Settings in which the agent's score is settled to be below / above {summary['reference']}"
         "'s. Below is better, but for accuracy."

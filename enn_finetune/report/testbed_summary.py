@@ -23,9 +23,9 @@
     supervised  by setting ("2 inputs, temperature 0.1, 20 rows"): input_dim, temperature, ratio,
                 rows, floor_ess (least effective sample size; the floor is left out where it is
                 below 100), and by agent, floor included: problems, and for kl, accuracy, ece and
-                joint_kl_TAU: mean, ci95, bias (estimated excess of joint KLs), ess (of the floor:
-                what the labels of TAU rows leave of its particles, least over problems), and
-                against, the paired difference from the reference agent with its ci95
+                joint_kl_TAU: mean, ci95, bias (estimated excess of a KL, where recorded), ess (of
+                the floor: what the labels of TAU rows leave of its particles, least over problems),
+                and against, the paired difference from the reference agent with its ci95
     reference   the agent that supervised differences are from
     paper       what the paper reports of active learning
     study       config, config_hash, commit, machine, commands, seconds
@@ -281,9 +281,9 @@ def _agent(found: dict[int, SupervisedLine], base: dict[int, SupervisedLine]) ->
             continue
         mean = mean_of([line["scores"][name] for line in found.values()])
         score: Json = {"mean": mean.mean, "ci95": mean.ci95}
-        if f"{name}_bias" in names:
-            biases = [line["scores"][f"{name}_bias"] for line in found.values()]
-            score["bias"] = float(np.mean(biases))
+        biases = [line["scores"].get(f"{name}_bias") for line in found.values()]
+        if None not in biases:  # old records have none of the marginal KL
+            score["bias"] = float(np.mean(cast(list[float], biases)))
         if f"{name}_ess" in names:
             score["ess"] = min(line["scores"][f"{name}_ess"] for line in found.values())
         if shared:

@@ -128,6 +128,7 @@ def _supervised(config: TestbedConfig, group: Group, first: SupervisedRun) -> Pr
         rows=max(cast(SupervisedRun, run).rows for run in group.runs),
         taus=given.taus,
         groups=given.groups,
+        anchors=given.anchors,
         functions=given.functions,
         steps=given.steps,
         batch=given.batch,
@@ -160,7 +161,14 @@ def _supervised(config: TestbedConfig, group: Group, first: SupervisedRun) -> Pr
 
 def supervised_line(run: SupervisedRun, found: dict[str, np.ndarray]) -> SupervisedLine:
     """One run's scores."""
-    order = ["kl", *(name for name in found if name.startswith("joint")), "accuracy", "ece", "ess"]
+    order = [
+        "kl",
+        "kl_bias",
+        *(name for name in found if name.startswith("joint")),
+        "accuracy",
+        "ece",
+        "ess",
+    ]
     # `ess` of the floor is a field of its own; those of joint predictions are among the scores.
     named = {name: float(f"{float(found[name]):.7g}") for name in order if name in found}
     line = SupervisedLine(

@@ -1,19 +1,15 @@
 """From a config to programs and runs: pure, and every name checked before any work starts."""
 
-import difflib
-import inspect
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from enn_finetune.acquisition.choose import EPISTEMIC, RULES
 from enn_finetune.config import ConfigError, TestbedConfig
+from enn_finetune.config.testbed import name_faults
+from enn_finetune.config.testbed_agents import arguments
 from enn_finetune.testbed import active
 from enn_finetune.testbed.agents import AGENTS
 from enn_finetune.testbed.records import FLOOR, ActiveRun, Run, SupervisedRun, Way
 from enn_finetune.testbed.types import Agent, Spec
-
-ONE_FUNCTION = frozenset({"mlp"})
-"""Agents whose predictions do not depend on an index."""
 
 
 class Group(NamedTuple):
@@ -35,29 +31,30 @@ def plan(config: TestbedConfig) -> tuple[Group, ...]:
     """All groups of a study, in the order in which they run.
 
     Raises:
-      ConfigError: unknown agents, rules or options, each with the nearest known one; rules that an
-        agent cannot answer. All at once.
+      ConfigError: unknown agents, rules or options, each with the nearest known one; options out
+        of range; rules that an agent cannot answer. All at once (`load_testbed` has told of them
+        already, beside the faults of values; a config made in Python comes here first).
     """
-    faults: list[str] = []
-    _check_options(config, faults)
-    groups: list[Group] = []
-    if "active" in config.parts:
-        for way, key in (("once", "arms"), ("again", "again")):
-            groups += _active(config, way, key, faults)  # type: ignore[arg-type]
-    if "supervised" in config.parts:
-        groups += _supervised(config, faults)
-    if not groups and not faults:
-        faults.append("active.arms, active.again, supervised.agents: nothing to run")
+    faults = name_faults(config)
     if faults:
         raise ConfigError("the study cannot be run:\n  " + "\n  ".join(dict.fromkeys(faults)))
+    groups: list[Group] = []
+    if "active" in config.parts:
+        groups += _active(config, "once", config.active.arms)
+        groups += _active(config, "again", config.active.again)
+    if "supervised" in config.parts:
+        groups += _supervised(config)
+    if not groups:
+        raise ConfigError(
+            "the study cannot be run:\n"
+            "  active.arms, active.again, supervised.agents: nothing to run"
+        )
     return tuple(groups)
 
 
 def agent_of(config: TestbedConfig, name: str, spec: Spec) -> Agent:
     """An agent with the study's options."""
-    options = config.agents.get(name, {})
-    whole = {key: int(value) if _whole(name, key) else value for key, value in options.items()}
-    return AGENTS[name](spec, **whole)
+    return AGENTS[name](spec, **arguments(name, config.agents.get(name, {})))
 
 
 def active_spec(config: TestbedConfig) -> Spec:
@@ -85,21 +82,11 @@ def steps_of(config: TestbedConfig, way: Way, agent: str) -> active.Steps:
     )
 
 
-def _active(config: TestbedConfig, way: Way, key: str, faults: list[str]) -> list[Group]:
+def _active(config: TestbedConfig, way: Way, arms: Sequence[str]) -> list[Group]:
     given = config.active
     rules: dict[str, list[str]] = {}
-    for arm in dict.fromkeys(given.arms if way == "once" else given.again):
-        agent, slash, rule = arm.partition("/")
-        if not slash or not rule:
-            faults.append(f"active.{key}: {arm!r}: write an arm as AGENT/RULE, as epinet/variance")
-            continue
-        known = _known(agent, AGENTS, f"active.{key}: {arm}: no agent", faults)
-        known &= _known(rule, RULES, f"active.{key}: {arm}: no rule", faults)
-        if known and agent in ONE_FUNCTION and rule in EPISTEMIC:
-            faults.append(
-                f"active.{key}: {arm}: {rule} reads the spread over indices, and {agent} has none; "
-                "use entropy or margin, or another agent"
-            )
+    for arm in dict.fromkeys(arms):
+        agent, _, rule = arm.partition("/")
         rules.setdefault(agent, []).append(rule)
     problems = range(given.first_problem, given.first_problem + given.problems)
     return [
@@ -109,11 +96,9 @@ def _active(config: TestbedConfig, way: Way, key: str, faults: list[str]) -> lis
     ]  # fmt: skip
 
 
-def _supervised(config: TestbedConfig, faults: list[str]) -> list[Group]:
+def _supervised(config: TestbedConfig) -> list[Group]:
     given = config.supervised
     agents = list(dict.fromkeys(given.agents))
-    for agent in agents:
-        _known(agent, AGENTS, "supervised.agents: no agent", faults)
     problems = range(given.first_problem, given.first_problem + given.problems)
     groups = []
     for agent in [*agents, *([FLOOR] if given.particles else [])]:
@@ -136,25 +121,3 @@ def _group(config: TestbedConfig, name: str, runs: Sequence[Run]) -> Group:
     chunks = -(-len(runs) // config.chunk)
     chunks += chunks > 1 and chunks % 2  # an even number, for two cores or more
     return Group(name, tuple(runs), -(-len(runs) // chunks))
-
-
-def _known(name: str, among: object, what: str, faults: list[str]) -> bool:
-    names = list(among)  # type: ignore[call-overload]
-    if name in names:
-        return True
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
-    faults.append(f"{what} {name!r}; the nearest is {near}")
-    return False
-
-
-def _check_options(config: TestbedConfig, faults: list[str]) -> None:
-    for agent, options in config.agents.items():
-        if not _known(agent, AGENTS, f"agents.{agent}: no agent", faults):
-            continue
-        known = [name for name in inspect.signature(AGENTS[agent]).parameters if name != "spec"]
-        for name in options:
-            _known(name, known, f"agents.{agent}.{name}: no option", faults)
-
-
-def _whole(agent: str, option: str) -> bool:
-    return isinstance(inspect.signature(AGENTS[agent]).parameters[option].default, int)

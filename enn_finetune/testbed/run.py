@@ -12,7 +12,8 @@ from typing import NamedTuple, cast
 import jax
 
 from enn_finetune import files
-from enn_finetune.config import Config, ConfigError, TestbedConfig, differences
+from enn_finetune.config import Config, ConfigError, PlainDict, TestbedConfig, differences
+from enn_finetune.config.testbed import with_later
 from enn_finetune.errors import InputError
 from enn_finetune.progress import Display
 from enn_finetune.session import RunStoppedError
@@ -185,6 +186,7 @@ def _check(folder: Path, config: TestbedConfig, *, resume: bool) -> TestbedConfi
             f"{folder} holds a study whose random numbers another version drew otherwise (found "
             f"streams = {study.get('streams')}, here {STREAMS}); give another --out"
         )
+    before = cast(PlainDict, with_later(before))
     changed = [name for name in differences(cast(Config, config), before) if name not in GROWING]
     if changed:
         raise ConfigError(

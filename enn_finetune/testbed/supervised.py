@@ -28,6 +28,7 @@ class Examination:
     rows: int  # of the largest problem
     taus: tuple[int, ...]
     groups: int
+    anchors: int  # rows of a group
     functions: int
     steps: int
     batch: int
@@ -53,9 +54,14 @@ def _sample(given: Examination, setting: Setting) -> tuple[Spec, Data, Array, pr
     problem = problems.sample_problem(keys[0], spec)
     data = problems.sample_data(keys[1], problem, given.rows)
     weight = (jnp.arange(given.rows) < setting.rows).astype(jnp.float32)
-    return spec, data, weight, problems.sample_exam(
-        keys[2], problem, given.taus, groups=given.groups
-    )  # fmt: skip
+    return (
+        spec,
+        data,
+        weight,
+        problems.sample_exam(
+            keys[2], problem, given.taus, groups=given.groups, kappa=given.anchors
+        ),
+    )
 
 
 def _named(given: Examination, numbers: Scores, joint: tuple[scores.KL, ...]) -> Scores:

@@ -62,6 +62,35 @@ def test_all_functions_or_a_single_one_have_no_excess():
     )
 
 
+@pytest.mark.parametrize("how", ["drawn", "weighted", "finite"])
+def test_the_excess_of_a_row_is_that_of_a_group_of_one(how):
+    keys = jax.random.split(jax.random.key(3), 2)
+    drawn = jax.nn.log_softmax(2 * jax.random.normal(keys[0], (6, 4, 3)))
+    weights = jax.nn.log_softmax(jax.random.normal(keys[1], (6,))) if how == "weighted" else None
+    problem = Problem(((jnp.ones((2, 3)), jnp.arange(3.0)),), jnp.float32(1))
+    exam = problems.sample_exam(keys[0], problem, (1,), groups=2)
+    numbers, joint = scores.grade(drawn, exam, log_weights=weights, finite=how == "finite")
+    assert (numbers["kl_bias"] > 1e-3) == (how != "finite")
+    np.testing.assert_allclose(numbers["kl_bias"], joint[0].bias, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("rows", [200, 300])
+def test_the_calibration_error_of_finitely_many_rows_is_as_stated(rows):
+    """A calibrated agent whose guesses are right or wrong for certain: it should be 0."""
+
+    def error(key):
+        confidence_key, key = jax.random.split(key)
+        confidence = jax.random.uniform(confidence_key, (rows,), minval=0.5, maxval=1.0)
+        right = jax.random.uniform(key, (rows,)) < confidence
+        ours = jnp.log(jnp.stack([confidence, 1 - confidence], axis=-1))
+        truth = jnp.where(right[:, None], jnp.array([[0.0, -50.0]]), jnp.array([[-50.0, 0.0]]))
+        return scores.calibration_error(ours[None], truth)
+
+    found = jax.vmap(error)(jax.random.split(jax.random.key(0), 400))
+    assert jnp.mean(found) == pytest.approx({200: 0.062, 300: 0.052}[rows], abs=0.003)
+    assert jnp.mean(found) < math.sqrt(8 * 0.25 / rows)
+
+
 @pytest.mark.parametrize("tau", [1, 3])
 def test_the_floors_excess_is_that_of_a_ratio_of_means(tau):
     """P particles of two kinds, by importance weights: expectations over how many of each."""

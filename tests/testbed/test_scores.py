@@ -164,7 +164,7 @@ def test_calibration_error_is_the_packages_own_without_label_noise():
     np.testing.assert_allclose(got, expected["ece"], atol=1e-5)
 
 
-def test_regrets():
+def test_selection_regret():
     kl = jnp.array([[0.5, 0.3, 0.1], [0.2, 0.2, 0.1]])
     np.testing.assert_allclose(
         scores.selection_regret(kl, jnp.array([0.1, 0.1])),
@@ -172,7 +172,3 @@ def test_regrets():
         rtol=1e-5,
     )
     np.testing.assert_allclose(scores.selection_regret(kl[0]), [0.5, 0.8, 0.9], rtol=1e-5)
-    log_true = jnp.log(jnp.array([[0.1, 0.9], [0.6, 0.4], [0.5, 0.5]]))
-    np.testing.assert_allclose(
-        scores.reward_regret(log_true, jnp.array([1, 0, 2])), [0.5, 0, 0.4], atol=1e-6
-    )

@@ -179,8 +179,89 @@ def test_figures_and_numbers_lie_beside_it(both):
     folder, summary = both
     assert json.loads((folder / testbed.SUMMARY).read_text()) == json.loads(json.dumps(summary))
     names = sorted(path.name for path in (folder / testbed.FIGURES).iterdir())
-    assert names == ["active-again-1.svg", "active-once-1.svg"]
+    assert names == [
+        "active-again-1.svg",
+        "active-once-1.svg",
+        "supervised-joint-by-tau-1.svg",
+        "supervised-joint-by-tau-2.svg",
+        "supervised-joint-kl-10-by-rows-1.svg",
+        "supervised-kl-by-rows-1.svg",
+    ]
     assert 'xmlns="http://www.w3.org/2000/svg"' in (folder / "figures" / names[0]).read_text()
+
+
+def paths(svg, agent):
+    """Places in pixels of an agent's line in a picture, and the bars of its intervals."""
+    group = next(g for g in re.findall(r"<g .*?</g>", svg) if f"<title>{agent}</title>" in g)
+    line = re.search(r'<polyline points="([^"]*)"', group)[1].split(" ")
+    return np.array([[float(v) for v in point.split(",")] for point in line]), group.count("<path")
+
+
+def test_joint_predictions_are_drawn_against_rows(both):
+    """Means of 1, .5 and .1 on a logarithmic scale; the floor ends where it is not trusted."""
+    folder, _ = both
+    svg = (folder / "figures" / "supervised-joint-kl-10-by-rows-1.svg").read_text()
+    for words in ("training rows per input", "Joint KL, tau = 10, nats a group: 2 inputs"):
+        assert words in svg
+    mlp, bars = paths(svg, "mlp")
+    epinet, _ = paths(svg, "epinet")
+    floor, of_floor = paths(svg, "floor")
+    assert (len(mlp), bars, len(floor), of_floor) == (2, 2, 1, 1)
+    heights = [one[0, 1] for one in (mlp, epinet, floor)]
+    steps = np.diff(heights) / np.log([2, 5])
+    assert steps[0] > 0  # lower is better
+    assert steps[0] == pytest.approx(steps[1], rel=0.1)
+    assert len({one[0, 0] for one in (mlp, epinet, floor)}) == 3  # side by side
+
+
+def test_joint_predictions_are_drawn_against_tau(tmp_path):
+    """An agent of one function pays for every row anew: over tau, its line is flat."""
+    lines = supervised_lines({"epinet": 0.0})
+    for line in lines:
+        one = line["agent"] == "mlp"
+        for tau in (1, 10, 100):
+            line["scores"][f"joint_kl_{tau}"] = 0.3 * (tau if one else tau**0.5)
+    write(tmp_path / "out", lines)
+    svg = (tmp_path / "out" / "figures" / "supervised-joint-by-tau-1.svg").read_text()
+    assert "rows predicted together (tau)" in svg
+    assert "nats a row: 2 inputs, temperature 0.1, 20 rows" in svg
+    mlp, epinet = paths(svg, "mlp")[0], paths(svg, "epinet")[0]
+    assert np.ptp(mlp[:, 1]) == 0
+    steps = np.diff(epinet[:, 1])
+    assert steps[0] > 10
+    assert steps[0] == pytest.approx(steps[1], abs=0.2)
+
+
+def test_supervised_scores_alone_are_drawn_too(tmp_path):
+    """One problem at one ratio with one tau, and a KL that is not above 0."""
+    lines = supervised_lines({"epinet": -1.5}, problems=1)
+    write(tmp_path / "out", lines)
+    page = (tmp_path / "out" / testbed.PAGE).read_text(encoding="utf-8")
+    assert page.count("<svg") == 3
+    assert "nan" not in re.sub(r"<[^>]+>", "", page)
+    assert len(list((tmp_path / "out" / testbed.FIGURES).iterdir())) == 3
+
+
+def test_the_excess_of_the_marginal_kl_is_shown_where_it_is_recorded(tmp_path):
+    lines = supervised_lines({"epinet": -0.5})
+    for line in lines:
+        if line["agent"] == "epinet":
+            line["scores"]["kl_bias"] = 0.03
+    mixed = supervised_lines({"epinet": -0.5}, ratio=50.0)
+    mixed[8]["scores"]["kl_bias"] = 0.03  # one line of a newer version among old ones
+    found = write(tmp_path / "out", lines, mixed)["supervised"]
+    name = "2 inputs, temperature 0.1, {} rows"
+    assert found[name.format(20)]["agents"]["epinet"]["kl"]["bias"] == pytest.approx(0.03)
+    assert "bias" not in found[name.format(20)]["agents"]["mlp"]["kl"]
+    assert "bias" not in found[name.format(100)]["agents"]["epinet"]["kl"]
+    assert "excess 0.030" in (tmp_path / "out" / testbed.PAGE).read_text()
+
+
+def test_how_it_was_measured_names_every_score_and_its_biases(both):
+    page = (both[0] / testbed.PAGE).read_text(encoding="utf-8")
+    terms = re.findall(r"<dt>([^<]*)</dt>", page)
+    assert {"KL", "Accuracy", "ECE", "Joint KL", "Problems and seeds"} <= {*terms}
+    assert "Too high for finitely many rows" in page
 
 
 def test_the_terminal_shows_every_arm(both):

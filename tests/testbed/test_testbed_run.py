@@ -89,7 +89,7 @@ def test_what_a_study_leaves(whole):
         (rows, problem) for rows in (2, 4) for problem in (0, 1)
     }
     for line in supervised:
-        assert {"kl", "accuracy", "ece", "joint_kl_10", "joint_kl_100"} <= line["scores"].keys()
+        assert {"kl", "kl_bias", "accuracy", "ece", "joint_kl_100"} <= line["scores"].keys()
         assert line["scores"]["joint_kl_1"] == pytest.approx(line["scores"]["kl"], rel=1e-3)
     about = json.loads((whole / records.STUDY).read_text())
     assert {
@@ -149,6 +149,28 @@ def test_problems_are_added_later(whole, tmp_path):
     assert study(out, "active.problems=3", "parts=active", resume=True) == (2, 6)
     assert lines(out)[:8] == lines(whole)
     assert {json.loads(line)["problem"] for line in lines(out)[8:]} == {2}
+
+
+def test_a_study_of_before_a_key_was_one_goes_on(whole, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(whole, out)
+    about = json.loads((out / records.STUDY).read_text())
+    assert about["config"]["supervised"].pop("anchors") == 2
+    (out / records.STUDY).write_text(json.dumps(about))
+    with pytest.raises(ConfigError, match=r"these keys differ:\n  supervised.anchors\n"):
+        study(out, "supervised.anchors=3", resume=True)
+    assert study(out, resume=True) == (0, 8)
+    assert stored(out) == stored(whole)
+
+
+def test_anchors_are_the_rows_of_a_group(whole, tmp_path):
+    """Of one anchor a group, there are half as many rows to be examined on."""
+    more = ("parts=supervised", "supervised.ratios=1", "supervised.problems=1")
+    assert study(tmp_path / "out", *more, "supervised.anchors=1") == (1, 1)
+    (found,) = (json.loads(line)["scores"] for line in lines(tmp_path / "out"))
+    before = json.loads(lines(whole)[4])["scores"]
+    assert found["joint_kl_1"] == pytest.approx(found["kl"], rel=1e-3)
+    assert found["kl"] != pytest.approx(before["kl"], rel=1e-3)  # 4 rows, and not 8
 
 
 def stored(out):
@@ -230,18 +252,28 @@ def test_folders_that_are_refused(whole, tmp_path):
         ("supervised.agents=laplas", "no agent 'laplas'; the nearest is laplace"),
         ("agents.epinet.prior=1", "agents.epinet.prior: no option 'prior'; the nearest is prior_"),
         ("agents.epi.l2=1", "agents.epi: no agent 'epi'; the nearest is epinet"),
+        ("agents.epinet.l2.x=1", "agents.epinet.l2.x: write an option as agents.AGENT.OPTION"),
+        ("supervised.temperatures=inf", "supervised.temperatures: got 'inf'"),
+        ("supervised.anchors=0", "supervised.anchors: got '0'"),
     ],
 )  # fmt: skip
 def test_faults_are_named_by_their_key(key, fault):
-    more = ["active.baseline=mlp", "active.again="] if key == "active.arms=mlp" else []
     with pytest.raises(ConfigError, match=fault):
-        plan(load_testbed(None, [key, *more]))
+        load_testbed(None, [key])
 
 
 def test_the_shipped_config_is_the_default():
     assert load_testbed(ROOT / "configs" / "testbed.toml") == TestbedConfig() == load_testbed()
     groups = plan(TestbedConfig())
     assert all(len(group.runs) >= group.size for group in groups)
+
+
+def test_a_refused_study_leaves_nothing_behind(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(cli, "_set_up_jax", lambda: None)
+    out = tmp_path / "out"
+    assert cli.main(["testbed", "--out", str(out), *SMALL, "agents.ensemble.members=0"]) == 2
+    assert "agents.ensemble.members: got 0; give a whole" in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_the_command_reports_and_refuses(whole, tmp_path, monkeypatch, capsys):
