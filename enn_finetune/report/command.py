@@ -8,7 +8,7 @@ from rich.console import Console
 
 from enn_finetune import files
 from enn_finetune.errors import InputError
-from enn_finetune.report import intended
+from enn_finetune.report import intended, testbed
 from enn_finetune.report.bill import Bill, bill, tariff
 from enn_finetune.report.figures import Figures, Json, figures_of, summary_json
 from enn_finetune.report.page import Bought, Provenance, Section, write_page
@@ -25,16 +25,22 @@ def show(folders: Sequence[Path], out: Path, results: Path | None = None) -> Non
     """Write the page and its summary, the Markdown if asked for, and a table on the terminal.
 
     Raises:
-      InputError: as `run` says; a folder of `enn-finetune intended` beside others.
+      InputError: as `run` says; a folder of `enn-finetune intended` or `testbed` beside others;
+        the latter's as Markdown.
     """
-    apart = [folder for folder in folders if intended.holds(folder)]
-    if apart:
-        if len(folders) > 1:
-            raise InputError(
-                f"{apart[0]} holds results of `enn-finetune intended`, which have a page of their "
-                "own; give it alone"
-            )
+    apart = [folder for folder in folders if intended.holds(folder) or testbed.holds(folder)]
+    if apart and len(folders) > 1:
+        raise InputError(
+            f"{apart[0]} holds results of `enn-finetune intended` or `testbed`, which have a page "
+            "of their own; give it alone"
+        )
+    if apart and intended.holds(apart[0]):
         intended.run(apart[0], out, results=results)
+        return
+    if apart:
+        if results is not None:
+            raise InputError(f"--results {results}: there is no such document of a testbed study")
+        testbed.show(apart[0], out)
         return
     summary, console = run(folders, out, results=results), Console()
     console.print(summary_table(summary))

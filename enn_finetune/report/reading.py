@@ -61,7 +61,7 @@ def read_records(folder: Path) -> list[Record]:
     path = find(folder, "records.jsonl")
     if path is None:
         raise InputError(f"{folder}: found no records.jsonl (or .gz, .xz) in this folder")
-    found = [cast(Record, line) for line in _lines(path, RECORD)]
+    found = [cast(Record, line) for line in read_lines(path, RECORD)]
     if not found:
         raise InputError(f"{path}: found no record; is the run still before its first evaluation?")
     return found
@@ -74,7 +74,7 @@ def read_bought(folder: Path) -> list[Line]:
       InputError: a damaged line.
     """
     path = find(folder, "bought.jsonl")
-    return [] if path is None else list(_lines(path, BOUGHT))
+    return [] if path is None else list(read_lines(path, BOUGHT))
 
 
 def read_studies(folder: Path) -> list[Line]:
@@ -135,7 +135,7 @@ def _chooser(config: Line) -> str:
     return words
 
 
-def _lines(path: Path, needs: Mapping[str, type]) -> Iterator[Line]:
+def read_lines(path: Path, needs: Mapping[str, type]) -> Iterator[Line]:
     """The objects of a JSON-lines file; a last line cut off by a crash is left out."""
     suffix = path.suffix if path.suffix in OPEN else ""
     try:

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from enn_finetune import files
+from enn_finetune.report.reading import SUMMARY, check_free
 from enn_finetune.report.table import COLOURS
 from enn_finetune.report.testbed_active import Active, figures
 from enn_finetune.report.testbed_joint import figures as joint_figures
@@ -24,17 +25,30 @@ from enn_finetune.report.testbed_summary import (
 from enn_finetune.report.testbed_words import WAYS, labels_to, settled
 from enn_finetune.report.words import DASH, outcome, ratio_text
 from enn_finetune.savings import RESAMPLES
+from enn_finetune.testbed.records import STUDY
 
-PAGE, SUMMARY, FIGURES = "report.html", "summary.json", "figures"
+PAGE, FIGURES = "report.html", "figures"
 
 
-def run(folder: Path, *, resamples: int = RESAMPLES) -> Json:
-    """Write the report of a study's folder into it; returns what summary.json holds.
+def holds(folder: Path) -> bool:
+    """Whether a folder is a testbed study's."""
+    return (folder / STUDY).is_file()
+
+
+def run(folder: Path, out: Path | None = None, *, resamples: int = RESAMPLES) -> Json:
+    """Write the page of a study's folder, summary.json and figures beside it; returns the summary.
+
+    Args:
+      folder: of `enn-finetune testbed`.
+      out: the page; report.html in the folder if left out.
+      resamples: of the bootstrap.
 
     Raises:
-      InputError: no study there, or damaged files.
+      InputError: no study there, damaged files, or other results beside the page.
     """
-    found = read(folder)
+    path = folder / PAGE if out is None else Path(out)
+    check_free(path, "supervised")
+    found, beside = read(folder), path.parent
     baseline, reference = _roles(found.study)
     active = {}
     for way in WAYS:
@@ -52,20 +66,20 @@ def run(folder: Path, *, resamples: int = RESAMPLES) -> Json:
         "paper": PAPER,
         "study": found.study,
     }
-    files.atomic_write(folder / SUMMARY, json.dumps(summary_json, indent=1) + "\n")
-    (folder / FIGURES).mkdir(exist_ok=True)
+    (beside / FIGURES).mkdir(parents=True, exist_ok=True)
+    files.atomic_write(beside / SUMMARY, json.dumps(summary_json, indent=1) + "\n")
     supervised = cast(dict[str, dict], summary_json["supervised"])
     for name, picture in (figures(active) | joint_figures(supervised, reference)).items():
-        files.atomic_write(folder / FIGURES / f"{name}.svg", picture)
-    files.atomic_write(folder / PAGE, page(active, summary_json))
+        files.atomic_write(beside / FIGURES / f"{name}.svg", picture)
+    files.atomic_write(path, page(active, summary_json))
     return summary_json
 
 
-def show(folder: Path) -> None:
+def show(folder: Path, out: Path | None = None) -> None:
     """Write the report, and its figures on the terminal."""
     console = Console()
-    console.print(terminal(run(folder)))
-    console.print(f"report: {folder / PAGE}", highlight=False)
+    console.print(terminal(run(folder, out)))
+    console.print(f"report: {folder / PAGE if out is None else out}", highlight=False)
 
 
 def _roles(study: Json) -> tuple[str, str]:

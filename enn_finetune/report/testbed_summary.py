@@ -42,6 +42,7 @@ import numpy as np
 from enn_finetune import files
 from enn_finetune.errors import InputError
 from enn_finetune.records import Record
+from enn_finetune.report.reading import find, read_lines
 from enn_finetune.report.testbed_regret import excess, regret_json
 from enn_finetune.savings import (
     RESAMPLES,
@@ -58,7 +59,7 @@ from enn_finetune.testbed.records import (
     STUDY,
     ActiveLine,
     SupervisedLine,
-    read_lines,
+    complete,
 )
 
 Json = dict[str, object]
@@ -94,11 +95,12 @@ def read(folder: Path) -> Found:
     Raises:
       InputError: the folder holds no study, or damaged files.
     """
+    path = find(folder, RECORDS)
     if not (folder / STUDY).exists():
         raise InputError(f"{folder}: found no {STUDY}; give the --out of `enn-finetune testbed`")
     active: dict[str, list[ActiveLine]] = {}
     supervised: list[SupervisedLine] = []
-    for line in read_lines(folder):
+    for line in complete([*read_lines(path, {})], path) if path else []:
         if line["part"] == "active":
             one = cast(ActiveLine, line)
             active.setdefault(one["way"], []).append(one)

@@ -114,7 +114,16 @@ def read_lines(folder: Path) -> list[Line]:
       InputError: a line that is none.
     """
     path = folder / RECORDS
-    lines = cast(list[Line], records.read(path))
+    return complete(records.read(path), path)
+
+
+def complete(found: Sequence[object], path: Path) -> list[Line]:
+    """Those of a file's lines whose jobs are all there.
+
+    Raises:
+      InputError: a line that is none.
+    """
+    lines = cast(list[Line], found)
     for number, line in enumerate(lines, 1):
         if not isinstance(line, dict) or not {"part", "agent", "problem", "job", "of"} <= {*line}:
             raise InputError(f"{path}, line {number}: not a line of a testbed study; take it out")
