@@ -13,7 +13,7 @@ from enn_finetune.report.elements import Child, Row, document, element, grid
 from enn_finetune.report.intended_chart import scatter
 from enn_finetune.report.intended_figures import Figures, MeasuredJson, StudyJson
 from enn_finetune.report.intended_method import method
-from enn_finetune.report.intended_ranks import PREDICTORS, SCORES, RankJson
+from enn_finetune.report.intended_ranks import PREDICTORS, SCORES, RankJson, p_text
 from enn_finetune.report.intended_words import (
     TONES,
     Claim,
@@ -100,7 +100,8 @@ def overview(studies: Sequence[StudyJson]) -> Element:
             element(
                 "span",
                 study["task"],
-                element("span", study["name"].split(" · ", 1)[1], class_="small"),
+                element("span", study["encoder"], class_="small"),
+                element("span", _kind(study), class_="small"),
             ),
             _accuracy(study["intended"], study["intended_error"]),
             _accuracy(study["spurious"], study["spurious_error"]),
@@ -133,6 +134,12 @@ def overview(studies: Sequence[StudyJson]) -> Element:
         "than with the seed set alone, so that the ratio says little."
     )
     return grid(header, rows, note)
+
+
+def _kind(study: StudyJson) -> str:
+    """Weights where they are not pretrained, and regime."""
+    fresh = "" if study["weights"] == "pretrained" else f"{study['weights']} weights · "
+    return f"{fresh}{study['regime']}"
 
 
 def _accuracy(value: float, error: float) -> Element:
@@ -186,7 +193,7 @@ def _prediction(studies: Sequence[StudyJson], ranks: Sequence[RankJson]) -> list
 
 
 def _rank(rank: RankJson) -> Element:
-    return blocks.two_lines(f"{rank['spearman']:+.2f}", f"p = {rank['p']:.3f}")
+    return blocks.two_lines(f"{rank['spearman']:+.2f}", p_text(rank["p"]))
 
 
 def _study(one: Figures) -> list[Child]:

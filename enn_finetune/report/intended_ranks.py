@@ -57,6 +57,11 @@ def ratio_value(ratio: RatioJson) -> float:
     )
 
 
+def p_text(p: float) -> str:
+    """A p-value as it is written."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
 def ranks(studies: Sequence[StudyJson]) -> list[RankJson]:
     """Spearman's rank correlation of each score with each predictor; none below FEW studies."""
     if len(studies) < FEW:

@@ -7,7 +7,7 @@ import numpy as np
 from scipy import stats
 
 from enn_finetune.report.intended_figures import MeasuredJson, StudyJson
-from enn_finetune.report.intended_ranks import RankJson, ratio_value
+from enn_finetune.report.intended_ranks import RankJson, p_text, ratio_value
 from enn_finetune.report.words import Outcome, interval_text, number, ratio_text
 from enn_finetune.savings import MeanJson, RatioJson, mean_interval
 from enn_finetune.savings.schema import ends
@@ -111,8 +111,7 @@ def _saves(studies: Sequence[StudyJson]) -> Claim:
         )
     return Claim(
         "Active learning saves labels where the encoder is pretrained (the paper: up to 5x fewer).",
-        verdict(kinds.count("fewer"), kinds.count("more"), len(kinds)),
-        _of(kinds, "fewer"),
+        *_counted(kinds),
         f"By average accuracy {studies[0]['main']} needed fewer labels than random selection in "
         f"{_of(kinds, 'fewer')} studies with a pretrained encoder, and lost to it in "
         f"{kinds.count('more')}; {kinds.count('unsettled')} are not settled.{largest}"
@@ -155,6 +154,11 @@ def _by_worst(studies: Sequence[StudyJson]) -> str:
         f"{_left_out(studies, 'worst_group')} Lost: the whole interval of the ratio is below 1, or "
         "that of the area gained below 0."
     )
+
+
+def _counted(kinds: Sequence[Outcome]) -> tuple[Verdict, str]:
+    """The verdict of studies of which "fewer" settle a claim, and how many do."""
+    return verdict(kinds.count("fewer"), kinds.count("more"), len(kinds)), _of(kinds, "fewer")
 
 
 def _of(kinds: Sequence[Outcome], kind: Outcome) -> str:
@@ -220,8 +224,7 @@ def _asks_more(pairs: Sequence[Pair]) -> Claim:
     means = _means(pairs, lambda study: study["over_representation"])
     return Claim(
         "And they ask for them more than models that are not pretrained do.",
-        verdict(kinds.count("fewer"), kinds.count("more"), len(kinds)),
-        _of(kinds, "fewer"),
+        *_counted(kinds),
         f"Of {len(pairs)} pairs of studies that differ in the weights alone, the pretrained one "
         f"bought more of these rows in {kinds.count('fewer')} and fewer in {kinds.count('more')}; "
         f"{kinds.count('unsettled')} are not settled.",
@@ -237,8 +240,7 @@ def _gains_more(pairs: Sequence[Pair]) -> Claim:
     lows = _means(pairs, lambda study: study["worst_group"]["gain"])
     return Claim(
         "Active learning gains more where the encoder is pretrained.",
-        verdict(kinds.count("fewer"), kinds.count("more"), len(kinds)),
-        _of(kinds, "fewer"),
+        *_counted(kinds),
         f"Of {len(pairs)} pairs of studies that differ in the weights alone, it added more area "
         f"under the curve of the average accuracy to the pretrained one in {kinds.count('fewer')} "
         f"and less in {kinds.count('more')}; {kinds.count('unsettled')} are not settled.",
@@ -262,10 +264,10 @@ def _predicts(rank: RankJson, found: Sequence[RankJson]) -> Claim:
         f"{rank['spearman']:+.2f}",
         f"Over {rank['studies']} studies the rank correlation of the intended attribute's "
         f"separability with the area that active learning "
-        f"gained is {rank['spearman']:+.2f} (p = {rank['p']:.2f} by permutation)."
+        f"gained is {rank['spearman']:+.2f} ({p_text(rank['p'])} by permutation)."
         + ("" if good else " So few studies, which share tasks, do not settle it."),
-        f"With the saving ratio {ratio['spearman']:+.2f} (p = {ratio['p']:.2f}), with the "
-        f"over-representation {over['spearman']:+.2f} (p = {over['p']:.2f}).",
+        f"With the saving ratio {ratio['spearman']:+.2f} ({p_text(ratio['p'])}), with the "
+        f"over-representation {over['spearman']:+.2f} ({p_text(over['p'])}).",
     )
 
 
