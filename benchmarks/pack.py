@@ -1,0 +1,73 @@
+"""Results to be committed: what the report reads of them, compressed.
+
+    python benchmarks/pack.py DIR benchmarks/records/NAME
+
+DIR is of `enn-finetune bench`, `intended` or `testbed`. Metrics are rounded to six decimals. Of the
+bought rows, which hold texts of data sets that are not ours, only those of `intended` are kept, and
+of these what its page reads: how many rows disagree by round, and in place of the rows a digest of
+them, so that arms that bought the same rows in the same order are still told.
+"""
+
+import argparse
+import hashlib
+import json
+import lzma
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from enn_finetune.files import atomic_write
+
+Line = dict[str, object]
+SOURCES = ("studies.json", "study.json")
+CELL = ("task", "pool", "backbone", "tune", "regime", "head", "rule", "seed")
+READ = ("rounds", "disagreeing")
+DECIMALS = 6
+
+
+def record(line: Line) -> Line:
+    """A record with its metrics rounded; other lines as they are."""
+    metrics = line.get("metrics")
+    if not isinstance(metrics, Mapping):
+        return line
+    return {**line, "metrics": {name: round(value, DECIMALS) for name, value in metrics.items()}}
+
+
+def bought(line: Line) -> Line:
+    """The line of a cell of `intended`, its rows as one number."""
+    digest = hashlib.sha256(json.dumps(line["rows"]).encode()).digest()
+    return {name: line[name] for name in (*CELL, *READ)} | {
+        "rows": [int.from_bytes(digest[:6], "big")]
+    }
+
+
+def lines_of(path: Path) -> list[Line]:
+    """The lines of a file, none where there is no file."""
+    text = path.read_text("utf-8") if path.exists() else ""
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def packed(lines: list[Line], change: Callable[[Line], Line]) -> bytes:
+    """Lines, changed and compressed."""
+    text = "".join(json.dumps(change(line), ensure_ascii=False) + "\n" for line in lines)
+    return lzma.compress(text.encode(), preset=9)
+
+
+def pack(source: Path, target: Path) -> None:
+    """Write the files of one folder into another."""
+    target.mkdir(parents=True, exist_ok=True)
+    atomic_write(target / "records.jsonl.xz", packed(lines_of(source / "records.jsonl"), record))
+    rows = [line for line in lines_of(source / "bought.jsonl") if "disagreeing" in line]
+    if rows:
+        atomic_write(target / "bought.jsonl.xz", packed(rows, bought))
+    for name in SOURCES:
+        if (source / name).exists():
+            shutil.copy(source / name, target / name)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("source", type=Path)
+    parser.add_argument("target", type=Path)
+    given = parser.parse_args()
+    pack(given.source, given.target)

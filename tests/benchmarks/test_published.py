@@ -1,0 +1,57 @@
+"""benchmarks/pack.py and intended_table.py: what is committed is what the README shows."""
+
+import json
+import lzma
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_readme_has_the_table_of_the_page():
+    from intended_table import PAGE, table
+
+    lines = "\n".join(table(PAGE.read_text("utf-8")))
+    readme = (ROOT / "README.md").read_text("utf-8")
+    assert lines in readme, "run benchmarks/intended_table.py and paste its table"
+
+
+def test_a_saving_is_bold_where_its_whole_interval_is_one():
+    from intended_table import shown, studies
+
+    assert shown("2.17x (1.57 to 2.69)") == "**2.17x (1.57 to 2.69)**"
+    assert shown("2.24x (0.74 to 3.83)") == "2.24x (0.74 to 3.83)"
+    assert shown("1.14x (up to 4.43)") == "1.14x (up to 4.43)"
+    assert shown("5.12x (up to 15.0); nothing learned") == "nothing learned"
+    with pytest.raises(ValueError, match="All studies"):
+        studies("# The intended task\n")
+
+
+def test_packing_keeps_what_the_page_reads_and_no_text(tmp_path):
+    from pack import pack
+
+    place = dict.fromkeys(("task", "pool", "backbone", "tune", "regime", "head", "rule"), "x")
+    lines = [
+        {**place, "seed": seed, "rows": rows, "rounds": [1, 2], "disagreeing": [0, 1],
+         "examples": [["a secret text", "label"]]}
+        for seed, rows in enumerate([[3, 1], [3, 1], [1, 3]])
+    ]  # fmt: skip
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "bought.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    record = {**place, "metrics": {"accuracy": 0.123456789}}
+    (source / "records.jsonl").write_text(json.dumps(record) + "\n")
+    (source / "studies.json").write_text("[]")
+    pack(source, tmp_path / "target")
+
+    def read(name: str) -> list[dict]:
+        text = lzma.decompress((tmp_path / "target" / name).read_bytes()).decode()
+        return [json.loads(line) for line in text.splitlines()]
+
+    assert read("records.jsonl.xz")[0]["metrics"] == {"accuracy": 0.123457}
+    found = read("bought.jsonl.xz")
+    assert found[0]["rows"] == found[1]["rows"] != found[2]["rows"]
+    assert [line["disagreeing"] for line in found] == [[0, 1]] * 3
+    assert "secret" not in json.dumps(found)
+    assert (tmp_path / "target" / "studies.json").read_text() == "[]"
