@@ -2,9 +2,9 @@
 
     python benchmarks/policies.py --data ../shared [--quick] [--out DIR]
 
-Tasks SST-2, CoLA and RTE with a 3-layer and a 12-layer encoder (sentence encoders: their training
-saw inference pairs, not SST-2 or CoLA), labels bought by margin in rounds, policies paired by
-seed: `random`, `standard` (fine-tuned every round), `svpp`, `asvp` and `auto`, the last once at
+Tasks SST-2 (as it is, and with its positive class thinned to one row in ten: the score is F1), CoLA
+and RTE with a 3-layer and a 12-layer encoder (sentence encoders: their training saw inference
+pairs, not SST-2 or CoLA), 240 labels bought by margin in rounds of 20, policies paired by seed: `random`, `standard` (fine-tuned every round), `svpp`, `asvp` and `auto`, the last once at
 each of three prices; with the 12-layer encoder also the 3-layer one selecting for it. The pool is
 drawn from the training rows, test rows are dev and training rows that are in no pool. Every arm's
 curve is of an encoder fine-tuned on what was bought so far. Cost: labels, and operations counted
@@ -20,12 +20,11 @@ The last line is one JSON object. `asvp_label_share`: the share of the labels sa
 as what it can have saved at most (`asvp_label_share_bounds`: in how many studies); null where
 standard saves none, and of such studies there is no mean. `asvp_compute_share`: operations that
 asvp is charged over standard's, at the full budget. Both are means over the studies that have them.
-A run that was cut off goes on with the same --out. --quick: SST-2 with its positive class thinned
-to one row in ten (the score is F1), the 3-layer encoder, few rows, labels and seeds, no `auto`
-unless --auto is given; some minutes.
+A run that was cut off goes on with the same --out. --quick: SST-2 with the rare class, the 3-layer encoder, three
+seeds, four points a curve and not five, no `auto` unless --auto is given; some minutes.
 With both classes as they are, what a proxy saves in the first few hundred labels of SST-2 is less
-than seeds differ by (a rare class was chosen on other rows of training, for this reason). The quick
-curve has four points, so a target between two of them is read off a line.
+than seeds differ by (a rare class was chosen on other rows of training, for this reason). A target
+between two points of a curve is read off a line.
 """
 
 import argparse
@@ -47,6 +46,7 @@ from policies_cells import (
     Cells,
     Size,
     config_of,
+    sized,
     write_material,
 )
 from policies_shares import FIXED, auto_over_best, charged, in_the_end, label_share
@@ -60,7 +60,7 @@ from enn_finetune.report.bill import Tariff, bill
 from enn_finetune.report.curves import MissingMatplotlibError
 from enn_finetune.report.money import PRICES, CostCurve, cheapest, draw_money
 
-TASKS = ("sst2", "cola", "rte")
+TASKS = ("sst2:rare", "cola", "rte", "sst2")
 MODES = (("proxy.modes", "lora"),)
 
 
@@ -90,6 +90,7 @@ def study(records: Mapping[str, list[Record]], metric: str, speed: float) -> dic
             "score": arm["score_mean"],
             "labels_to_target": arm["labels_to_target"],
             "sample_saving_ratio": arm["system_ratio"],
+            "area_gain": arm["auc_gain"],
             "flops": charged(found, "flops"),
             "charged_seconds": charged(found, "seconds"),
             "refreshed": [r["refreshed"] for r in found if r["labels_bought"] == last],
@@ -122,14 +123,15 @@ def show(name: str, found: Mapping[str, Any]) -> None:
     """One table a study, and a sentence a price."""
     print(f"\n{name}: {found['metric']}, target {found['target']:.4f} (random at its full budget)")
     heads = (*(price.name for price in PRICES),)
-    print(f"{'policy':28}{'score':>8}{'labels':>9}{'ratio':>7}{'TFLOP':>9}{'s':>7}", end="")
+    print(f"{'policy':28}{'score':>8}{'labels':>9}{'ratio':>7}", end="")
+    print(f"{'area':>8}{'TFLOP':>9}{'s':>7}", end="")
     print("".join(f"{head:>16}" for head in heads))
     for arm, row in found["arms"].items():
         labels = "-" if row["labels_to_target"] is None else f"{row['labels_to_target']:.0f}"
         ratio = row["sample_saving_ratio"]["value"]
         shown = "-" if ratio is None else f"{ratio:.2f}"
         line = f"{arm:28}{row['score']:8.4f}{labels:>9}{shown:>7}"
-        line += f"{row['flops'] / 1e12:9.2f}{row['charged_seconds']:7.0f}"
+        line += f"{row['area_gain']['value']:+8.4f}{row['flops'] / 1e12:9.2f}{row['charged_seconds']:7.0f}"
         sums = [row["money_to_target"][head] for head in heads]
         print(line + "".join("-".rjust(16) if c is None else f"{c:16.4g}" for c in sums))
     for price in PRICES:
@@ -179,11 +181,17 @@ def options(arguments: Sequence[str] | None) -> argparse.Namespace:
     return given
 
 
+def folder_of(task: str, encoder: Path) -> str:
+    """What the folder and the picture of a study are called."""
+    return f"{task.replace(':', '-')}-{encoder.name}"
+
+
 def run_study(
     given: argparse.Namespace, task: str, encoder: Path, small: Path, size: Size
 ) -> dict[str, Any]:
     """All arms and seeds of a task and encoder."""
-    out = given.out / f"{task}-{encoder.name}"
+    out = given.out / folder_of(task, encoder)
+    task, size = sized(task, size)
     material = write_material(out, given.data, task, size)
     auto = given.auto or not given.quick
     arms = arms_of(quick=given.quick, large=encoder != small, auto=auto)
@@ -214,12 +222,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for task in given.tasks:
         for encoder in (find(given, name) for name in given.encoders):
             name = f"{task}, {encoder.name}"
-            if size.rare:
-                name = f"{task} ({size.rare:.0%} rare), {encoder.name}"
             found = studies[name] = run_study(given, task, encoder, small, size)
             show(name, found)
             curves = {arm: CostCurve(*map(np.array, c)) for arm, c in found["curves"].items()}
-            path = given.out / f"{task}-{encoder.name}.png"
+            path = given.out / f"{folder_of(task, encoder)}.png"
             try:
                 draw_money(
                     curves, PRICES, path, title=name, score=found["metric"], target=found["target"]

@@ -67,6 +67,17 @@ def test_a_rare_class_is_thinned_in_the_pool_and_the_test_rows(data, tmp_path):
     assert not {"task.pool", "task.rare_share"} & plain.keys()
 
 
+def test_a_task_with_a_rare_class_has_more_test_rows():
+    import policies_cells
+
+    plain = policies_cells.sized("cola", toy())
+    assert plain == ("cola", toy())
+    name, size = policies_cells.sized("sst2:rare", toy())
+    assert name == "sst2"
+    assert size.rare > 0
+    assert size.held > toy().held
+
+
 def test_auto_is_no_arm_of_a_quick_study_unless_asked_for():
     import policies
 
@@ -188,6 +199,7 @@ def test_the_script_ends_with_one_json_object_and_goes_on(data, tmp_path, monkey
     config.write_text(text.replace('tune = "full"', 'tune = "full"\nmax_tokens = 16'), "utf-8")
     monkeypatch.setattr(policies_cells, "CONFIG", config)
     given = ["--data", str(data), "--quick", "--auto", "--out", str(tmp_path / "out")]
+    given += ["--tasks", "sst2"]
     policies.main(given)
     said = capsys.readouterr().out
     line = json.loads(said.splitlines()[-1])
