@@ -4,27 +4,29 @@
 
 Tasks SST-2 (as it is, and with its positive class thinned to one row in ten: the score is F1), CoLA
 and RTE with a 3-layer and a 12-layer encoder (sentence encoders: their training saw inference
-pairs, not SST-2 or CoLA), 240 labels bought by margin in rounds of 20, policies paired by seed: `random`, `standard` (fine-tuned every round), `svpp`, `asvp` and `auto`, the last once at
-each of three prices; with the 12-layer encoder also the 3-layer one selecting for it. The pool is
-drawn from the training rows, test rows are dev and training rows that are in no pool. Every arm's
-curve is of an encoder fine-tuned on what was bought so far. Cost: labels, and operations counted
-from compiled programs at a fixed speed; of the fits made to draw a curve each point is charged its
-own, the one that a run would make which ends there.
+pairs, not SST-2 or CoLA), 240 labels bought by margin in rounds of 20, policies paired by seed:
+`random`, `standard` (fine-tuned every round), `svpp`, `asvp` and `auto`, the last once at each of
+three prices; with the 12-layer encoder also the 3-layer one selecting for it. The pool is drawn
+from the training rows, test rows are dev and training rows that are in no pool. Every arm's curve
+is of an encoder fine-tuned on what was bought so far. Cost: labels, and operations counted from
+compiled programs at a fixed speed; of the fits made to draw a curve each point is charged its own,
+the one that a run would make which ends there.
 
 The target is what `random` scores in the end (mean over seeds). Reported: labels to the target and
-their ratio to random's (95 % paired bootstrap), wall time, what a run costs that reaches the target
-at each price, who is the cheapest, and `auto` against the best of the others at its price.
+their ratio to random's (95 % paired bootstrap), area under the curve gained over random, wall time,
+what a run costs that reaches the target at each price, who is the cheapest, and `auto` against the
+best of the others at its price. A target between two points of a curve is read off a line.
 
 The last line is one JSON object. `asvp_label_share`: the share of the labels saved by standard
 (against random, at the target) that asvp saves too. Where asvp does not reach the target it counts
 as what it can have saved at most (`asvp_label_share_bounds`: in how many studies); null where
 standard saves none, and of such studies there is no mean. `asvp_compute_share`: operations that
 asvp is charged over standard's, at the full budget. Both are means over the studies that have them.
-A run that was cut off goes on with the same --out. --quick: SST-2 with the rare class, the 3-layer encoder, three
-seeds, four points a curve and not five, no `auto` unless --auto is given; some minutes.
-With both classes as they are, what a proxy saves in the first few hundred labels of SST-2 is less
-than seeds differ by (a rare class was chosen on other rows of training, for this reason). A target
-between two points of a curve is read off a line.
+--quick: SST-2 with the rare class, the 3-layer encoder, three seeds, four points a curve and not
+five, no `auto` unless --auto is given; some minutes.
+
+A run that was cut off goes on with the same --out. --records names a folder of packed cells: what
+they have is not run again, and finished cells are added to them.
 """
 
 import argparse
@@ -49,6 +51,7 @@ from policies_cells import (
     sized,
     write_material,
 )
+from policies_kept import Kept
 from policies_shares import FIXED, auto_over_best, charged, in_the_end, label_share
 from provenance import provenance
 
@@ -131,7 +134,8 @@ def show(name: str, found: Mapping[str, Any]) -> None:
         ratio = row["sample_saving_ratio"]["value"]
         shown = "-" if ratio is None else f"{ratio:.2f}"
         line = f"{arm:28}{row['score']:8.4f}{labels:>9}{shown:>7}"
-        line += f"{row['area_gain']['value']:+8.4f}{row['flops'] / 1e12:9.2f}{row['charged_seconds']:7.0f}"
+        line += f"{row['area_gain']['mean']:+8.4f}"
+        line += f"{row['flops'] / 1e12:9.2f}{row['charged_seconds']:7.0f}"
         sums = [row["money_to_target"][head] for head in heads]
         print(line + "".join("-".rjust(16) if c is None else f"{c:16.4g}" for c in sums))
     for price in PRICES:
@@ -168,6 +172,7 @@ def options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--data", type=Path, default=Path("../shared"), help="has glue and models")
     parser.add_argument("--out", type=Path, help="default: runs/policies, runs/policies-quick")
+    parser.add_argument("--records", type=Path, help="packed cells to go on from and to add to")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--auto", action="store_true", help="with --quick: auto too")
     parser.add_argument("--tasks", nargs="+")
@@ -198,12 +203,14 @@ def run_study(
     records: dict[str, list[Record]] = {arm.name: [] for arm in arms}
     with Display() as display:
         first = config_of(material, encoder, size, arms[0], 0, small)
-        cells = Cells(first, out, display)
+        kept = Kept(given.records, out.name)
+        cells = Cells(first, out, display, kept)
         for seed in range(size.seeds):
             cells.new_seed()
             for arm in arms:
                 config = config_of(material, encoder, size, arm, seed, small)
                 records[arm.name] += cells.run(arm, config)
+            kept.write()
     found = study(records, cells.metric, first.prices.speed)
     return found | {"data_fingerprint": cells.fingerprint, "config_hash": first.hash}
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from policies_kept import Cell, Kept, digest, key_of
 
 from enn_finetune import policies, problem
 from enn_finetune.config import Config, load
@@ -14,7 +15,7 @@ from enn_finetune.data import tasks
 from enn_finetune.files import atomic_write
 from enn_finetune.policies import Shared
 from enn_finetune.progress import Display
-from enn_finetune.records import Record, read
+from enn_finetune.records import Record, commit, read
 from enn_finetune.report.money import Price
 from enn_finetune.session import RECORDS, Session
 
@@ -140,9 +141,9 @@ def config_of(
 class Cells:
     """The runs over one task and encoder: rows are read once, what they share is computed once."""
 
-    def __init__(self, config: Config, out: Path, display: Display) -> None:
+    def __init__(self, config: Config, out: Path, display: Display, kept: Kept) -> None:
         self._problem = problem.prepare(config, display)
-        self._out, self._display, self._shared = out, display, Shared()
+        self._out, self._display, self._shared, self._kept = out, display, Shared(), kept
 
     @property
     def fingerprint(self) -> str:
@@ -159,21 +160,30 @@ class Cells:
         self._shared.fits.clear()
 
     def run(self, arm: Arm, config: Config) -> list[Record]:
-        """The records of one arm and seed, from its folder where it is finished."""
-        folder = self._out / arm.name.replace(" ", "-") / str(config.seed)
-        folder.mkdir(parents=True, exist_ok=True)
-        done = folder / DONE
-        if done.exists() and json.loads(done.read_text("utf-8"))["config_hash"] != config.hash:
-            raise SystemExit(f"{folder}: made with another config; give another --out")
-        if not (folder / DONE).exists():
-            work = self._problem._replace(oracle=self._problem.oracle.fresh())
-            session = Session(folder, config, self._display, work.fingerprint, resume=True)
-            policies.run(work, config, session, shared=self._shared)
-            line = {"task": config.task.name, "seed": config.seed, "rule": arm.name}
-            line |= {"rows": work.origin.rows[work.oracle.bought].tolist()}
-            line |= {"config": dataclasses.asdict(config), "config_hash": config.hash}
-            atomic_write(folder / DONE, json.dumps(line) + "\n")
-            for path in folder.glob("checkpoint*"):
-                path.unlink()
+        """The records of one arm and seed: kept, from its folder where it is finished, or run."""
+        key = key_of(config, self.fingerprint)
+        found = self._kept.find(key)
+        if found is None:
+            folder = self._out / arm.name.replace(" ", "-") / str(config.seed)
+            folder.mkdir(parents=True, exist_ok=True)
+            done = folder / DONE
+            if done.exists() and json.loads(done.read_text("utf-8"))["config_hash"] != config.hash:
+                raise SystemExit(f"{folder}: made with another config; give another --out")
+            if not done.exists():
+                self._run(folder, arm, config)
+            line, found = json.loads(done.read_text("utf-8")), read(folder / RECORDS)
+            where = {"commit": line.get("commit", ""), "bought": digest(line["rows"])}
+            self._kept.add(Cell(arm=arm.name, seed=config.seed, key=key, **where, records=found))
         arm_keys = {"arm": arm.name, "head": "trained", "rule": arm.name, "seed": config.seed}
-        return [Record(**(record | arm_keys)) for record in read(folder / RECORDS)]
+        return [Record(**(record | arm_keys)) for record in found]
+
+    def _run(self, folder: Path, arm: Arm, config: Config) -> None:
+        work = self._problem._replace(oracle=self._problem.oracle.fresh())
+        session = Session(folder, config, self._display, work.fingerprint, resume=True)
+        policies.run(work, config, session, shared=self._shared)
+        line = {"task": config.task.name, "seed": config.seed, "rule": arm.name}
+        line |= {"rows": work.origin.rows[work.oracle.bought].tolist(), "commit": commit()}
+        line |= {"config": dataclasses.asdict(config), "config_hash": config.hash}
+        atomic_write(folder / DONE, json.dumps(line) + "\n")
+        for path in folder.glob("checkpoint*"):
+            path.unlink()

@@ -1,6 +1,7 @@
 """benchmarks/policies.py at a toy size: its rows, its figures, its last line."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -199,7 +200,7 @@ def test_the_script_ends_with_one_json_object_and_goes_on(data, tmp_path, monkey
     config.write_text(text.replace('tune = "full"', 'tune = "full"\nmax_tokens = 16'), "utf-8")
     monkeypatch.setattr(policies_cells, "CONFIG", config)
     given = ["--data", str(data), "--quick", "--auto", "--out", str(tmp_path / "out")]
-    given += ["--tasks", "sst2"]
+    given += ["--tasks", "sst2", "--records", str(tmp_path / "kept")]
     policies.main(given)
     said = capsys.readouterr().out
     line = json.loads(said.splitlines()[-1])
@@ -214,3 +215,40 @@ def test_the_script_ends_with_one_json_object_and_goes_on(data, tmp_path, monkey
         next((tmp_path / "out").rglob("asvp/0/bought.json")).read_text(encoding="utf-8")
     )
     assert len(np.unique(bought["rows"])) == 20
+    shutil.rmtree(tmp_path / "out")  # in a later sitting, from what was kept
+    policies.main(given)
+    kept = json.loads(capsys.readouterr().out.splitlines()[-1])["studies"]
+    for name, one in line["studies"].items():
+        labels = {arm: row["labels_to_target"] for arm, row in one["arms"].items()}
+        assert labels == {a: r["labels_to_target"] for a, r in kept[name]["arms"].items()}
+
+
+def test_kept_cells_are_known_by_what_they_depend_on_not_by_where_it_lay(data, tmp_path):
+    import policies_cells
+    from policies_kept import Cell, Kept, key_of
+
+    encoder = data / "models" / "paraphrase-MiniLM-L3-v2"
+    keys = {}
+    for name, task, size, rows in (
+        ("one", "sst2", toy(), "f"),
+        ("elsewhere", "sst2", toy(), "f"),
+        ("other rows", "sst2", toy(), "g"),
+        ("other size", "sst2", toy(round=5), "f"),
+    ):
+        material = policies_cells.write_material(tmp_path / name, data, task, size)
+        arm = policies_cells.Arm("svpp")
+        config = policies_cells.config_of(material, encoder, size, arm, 0, encoder)
+        keys[name] = key_of(config, rows)
+    assert keys["one"] == keys["elsewhere"]
+    assert len({*keys.values()}) == 3
+
+    kept = Kept(tmp_path / "kept", "study")
+    assert kept.find(keys["one"]) is None
+    records = [record("svpp", 0, 20, 0.123456789, 1.0)]
+    where = {"commit": "abc", "bought": "def"}
+    kept.add(Cell(arm="svpp", seed=0, key=keys["one"], **where, records=records))
+    kept.write()
+    found = Kept(tmp_path / "kept", "study").find(keys["one"])
+    assert found is not None
+    assert found[0]["metrics"] == {"accuracy": 0.123457}
+    assert Kept(None, "study").find(keys["one"]) is None
