@@ -52,6 +52,7 @@ from policies_cells import (
     write_material,
 )
 from policies_kept import Kept
+from policies_page import page, study_lines
 from policies_shares import FIXED, auto_over_best, charged, in_the_end, label_share
 from provenance import provenance
 
@@ -61,7 +62,7 @@ from enn_finetune.progress import Display
 from enn_finetune.records import Record
 from enn_finetune.report.bill import Tariff, bill
 from enn_finetune.report.curves import MissingMatplotlibError
-from enn_finetune.report.money import PRICES, CostCurve, cheapest, draw_money
+from enn_finetune.report.money import PRICES, CostCurve, draw_money
 
 TASKS = ("sst2:rare", "cola", "rte", "sst2")
 MODES = (("proxy.modes", "lora"),)
@@ -122,50 +123,6 @@ def study(records: Mapping[str, list[Record]], metric: str, speed: float) -> dic
     }
 
 
-def show(name: str, found: Mapping[str, Any]) -> None:
-    """One table a study, and a sentence a price."""
-    print(f"\n{name}: {found['metric']}, target {found['target']:.4f} (random at its full budget)")
-    heads = (*(price.name for price in PRICES),)
-    print(f"{'policy':28}{'score':>8}{'labels':>9}{'ratio':>7}", end="")
-    print(f"{'area':>8}{'TFLOP':>9}{'s':>7}", end="")
-    print("".join(f"{head:>16}" for head in heads))
-    for arm, row in found["arms"].items():
-        labels = "-" if row["labels_to_target"] is None else f"{row['labels_to_target']:.0f}"
-        ratio = row["sample_saving_ratio"]["value"]
-        shown = "-" if ratio is None else f"{ratio:.2f}"
-        line = f"{arm:28}{row['score']:8.4f}{labels:>9}{shown:>7}"
-        line += f"{row['area_gain']['mean']:+8.4f}"
-        line += f"{row['flops'] / 1e12:9.2f}{row['charged_seconds']:7.0f}"
-        sums = [row["money_to_target"][head] for head in heads]
-        print(line + "".join("-".rjust(16) if c is None else f"{c:16.4g}" for c in sums))
-    for price in PRICES:
-        # auto is run at its own price; at another it is somebody else's policy.
-        costs = {
-            arm: row["money_to_target"][price.name]
-            for arm, row in found["arms"].items()
-            if not arm.startswith("auto") or arm == f"auto ({price.name})"
-        }
-        print(cheapest(costs, price))
-        over = found["auto_over_best_fixed"][price.name]
-        if over is None and costs.get(f"auto ({price.name})") is not None:
-            print("  auto alone reached the target")
-        elif over is not None and price.name in found["auto_is_a_bound"]:
-            print(f"  auto DID NOT REACH the target: {over:.3f} times the best fixed, or more")
-        elif over is not None:
-            verdict = "within the 10 % allowed" if over <= 1.1 else "A LOSS: more than 10 % dearer"
-            print(f"  auto costs {over:.3f} times the best fixed policy: {verdict}")
-    share, ends = found["asvp_label_share"], found["asvp_label_share_ci95"]
-    if share is None:
-        print("standard saves no label here: of what asvp saves there is no share")
-    else:
-        most = (
-            " at most: it did not reach the target" if found["asvp_label_share_is_a_bound"] else ""
-        )
-        words = [("open" if end is None else f"{end:.2f}") for end in ends or []]
-        spread = f" (95 % {' to '.join(words)})" if words else ""
-        print(f"asvp saves {share:.2f} of the labels that standard saves{spread}{most}")
-
-
 def options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -212,6 +169,7 @@ def run_study(
                 records[arm.name] += cells.run(arm, config)
             kept.write()
     found = study(records, cells.metric, first.prices.speed)
+    found["commits"] = sorted(cells.commits)
     return found | {"data_fingerprint": cells.fingerprint, "config_hash": first.hash}
 
 
@@ -230,7 +188,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for encoder in (find(given, name) for name in given.encoders):
             name = f"{task}, {encoder.name}"
             found = studies[name] = run_study(given, task, encoder, small, size)
-            show(name, found)
+            print("\n".join(study_lines(name, found)))
             curves = {arm: CostCurve(*map(np.array, c)) for arm, c in found["curves"].items()}
             path = given.out / f"{folder_of(task, encoder)}.png"
             try:
@@ -258,9 +216,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "processor_seconds": round(time.process_time(), 1),  # whoever else is at work
         **provenance(),
     }
+    atomic_write(given.out / "policies.md", page(studies, size._asdict(), commits(studies)))
     atomic_write(given.out / "policies.json", json.dumps({"studies": studies, **line}) + "\n")
     print(f"records and figures: {given.out}")
     print(json.dumps(line))
+
+
+def commits(studies: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Those of the code that cells were run with."""
+    return sorted({commit for found in studies.values() for commit in found["commits"]} - {""})
 
 
 def find(given: argparse.Namespace, name: str) -> Path:

@@ -144,6 +144,8 @@ class Cells:
     def __init__(self, config: Config, out: Path, display: Display, kept: Kept) -> None:
         self._problem = problem.prepare(config, display)
         self._out, self._display, self._shared, self._kept = out, display, Shared(), kept
+        self.commits: set[str] = set()
+        """Of the code that the cells were run with."""
 
     @property
     def fingerprint(self) -> str:
@@ -171,11 +173,13 @@ class Cells:
                 raise SystemExit(f"{folder}: made with another config; give another --out")
             if not done.exists():
                 self._run(folder, arm, config)
-            line, found = json.loads(done.read_text("utf-8")), read(folder / RECORDS)
+            line, records = json.loads(done.read_text("utf-8")), read(folder / RECORDS)
             where = {"commit": line.get("commit", ""), "bought": digest(line["rows"])}
-            self._kept.add(Cell(arm=arm.name, seed=config.seed, key=key, **where, records=found))
+            found = Cell(arm=arm.name, seed=config.seed, key=key, **where, records=records)
+            self._kept.add(found)
+        self.commits.add(found["commit"])
         arm_keys = {"arm": arm.name, "head": "trained", "rule": arm.name, "seed": config.seed}
-        return [Record(**(record | arm_keys)) for record in found]
+        return [Record(**(record | arm_keys)) for record in found["records"]]
 
     def _run(self, folder: Path, arm: Arm, config: Config) -> None:
         work = self._problem._replace(oracle=self._problem.oracle.fresh())

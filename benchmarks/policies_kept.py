@@ -55,10 +55,9 @@ class Kept:
             lines = lzma.decompress(self._path.read_bytes()).decode().splitlines()
             self._cells = {cell["key"]: cell for cell in map(json.loads, lines)}
 
-    def find(self, key: str) -> list[Record] | None:
-        """The records of a cell, None where it is not among them."""
-        cell = self._cells.get(key)
-        return None if cell is None else cell["records"]
+    def find(self, key: str) -> Cell | None:
+        """A cell, None where it is not among them."""
+        return self._cells.get(key)
 
     def add(self, cell: Cell) -> None:
         """Take a finished cell; `write` writes it."""

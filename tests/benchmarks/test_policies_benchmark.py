@@ -170,6 +170,7 @@ def test_a_seed_that_fails_is_counted_not_dropped():
 
 def test_auto_that_misses_the_target_is_a_bound_and_no_blank():
     import policies
+    from policies_page import page, study_lines
 
     needs = {"random": 200, "standard": 100, "svpp": 160, "asvp": 110, "auto (crowd)": 300}
     found = policies.study(made(needs), "accuracy", 1e11)
@@ -177,7 +178,11 @@ def test_auto_that_misses_the_target_is_a_bound_and_no_blank():
     best, spent = 0.01 * np.array([110, 200]) + hours
     assert found["auto_over_best_fixed"]["crowd"] == pytest.approx(spent / best)
     assert found["auto_is_a_bound"] == ["crowd"]
-    policies.show("made", found)
+    lines = study_lines("made", found)
+    assert sum("DID NOT REACH" in line for line in lines) == 1
+    row = next(line for line in lines if line.startswith("| auto (crowd)"))
+    assert "not reached" in row
+    assert page({"made": found}, {"seeds": 2}, ["abc"]).count("\n## ") == 1
 
 
 def test_standard_that_saves_nothing_gives_no_share():
@@ -250,5 +255,6 @@ def test_kept_cells_are_known_by_what_they_depend_on_not_by_where_it_lay(data, t
     kept.write()
     found = Kept(tmp_path / "kept", "study").find(keys["one"])
     assert found is not None
-    assert found[0]["metrics"] == {"accuracy": 0.123457}
+    assert found["commit"] == "abc"
+    assert found["records"][0]["metrics"] == {"accuracy": 0.123457}
     assert Kept(None, "study").find(keys["one"]) is None
