@@ -20,20 +20,22 @@ the compiled program's count of a matrix product is wrong (a library call that X
 into; `counted` of matmul is then not 1), operations are counted from the trace instead, an upper
 bound. Frozen trains a head on features that are there: next to no operations.
 
-study: benchmarks/policies.py --quick (SST-2, 3-layer encoder unless --encoder is given), seeds
+study: benchmarks/policies.py --quick --auto (SST-2, 3-layer encoder unless --encoder is given), seeds
 without all arms left out. It goes on with the same --out. Money is at the fixed speed of its
 config.
 
 Each part has a share of --limit and ends soon after it, between two programs or rounds of buying
 labels (what is under way is not interrupted); `left_out` says what is missing. Times
 are of the wall clock, the best of three samples. Last line: one JSON object, also in OUT/gpu.json.
-On a CPU the figures show that the script works, and nothing else.
+On a CPU the figures show that the script works, and nothing else. A part that fails is said to, the
+others are run, and the exit status is 1.
 """
 
 import argparse
 import json
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,7 +45,19 @@ import jax
 import policies
 import tuning
 from gpu_measure import Clock, Matmul, TimeLimitError, Watchful
-from policies_cells import CONFIG, LARGE, QUICK, SMALL, Cells, Size, config_of, write_material
+from policies_cells import (
+    CONFIG,
+    LARGE,
+    QUICK,
+    SMALL,
+    Cells,
+    Size,
+    config_of,
+    sized,
+    write_material,
+)
+from policies_kept import Kept
+from policies_page import study_lines
 from provenance import provenance
 
 from enn_finetune import problem as problems
@@ -56,6 +70,7 @@ from enn_finetune.records import Record
 DTYPE = "bfloat16"
 WEIGHTS = {"matmul": 1.0, "pipeline": 2.0, "table": 6.0, "study": 8.0}
 TOY_STUDY = Size(40, 5, 20, 20, 8, 4, 4, 1, 3, 1)
+FAILED = "failed with"
 NO_CLAIM = "a CPU or a toy: these figures show that the script works, and nothing else"
 
 
@@ -77,6 +92,7 @@ ON_GPU = Scale((4096, 8192, 16384), 512, 64, 32, 0.5)
 class Study(NamedTuple):
     """What is run of the policies' study, by seed and arm."""
 
+    task: str
     config: Config  # of the first cell
     cells: Cells
     arms: list[str]
@@ -171,15 +187,17 @@ class Bench:
             self.left_out.append(f"study: there is no {self.given.data / 'glue'}")
             return
         small, size = self.given.selector, TOY_STUDY if self.given.toy else QUICK
-        out = self.given.out / f"{policies.TASKS[0]}-{small.name}"
+        name = "sst2" if self.given.toy else policies.TASKS[0]
+        out = self.given.out / policies.folder_of(name, small)
+        task, size = sized(name, size)
         most = min(128, positions(small))
         own = (("backbone.dtype", DTYPE), ("backbone.max_tokens", most))
         arms = policies.arms_of(quick=True, large=False)
         arms = [arm._replace(keys=arm.keys + own) for arm in arms]
-        material = write_material(out, self.given.data, policies.TASKS[0], size)
+        material = write_material(out, self.given.data, task, size)
         first = config_of(material, small, size, arms[0], 0, small)
-        cells = Cells(first, out, Watchful(self.clock))
-        self._study = Study(first, cells, [arm.name for arm in arms], size.seeds, {})
+        cells = Cells(first, out, Watchful(self.clock), Kept(None, out.name))
+        self._study = Study(name, first, cells, [arm.name for arm in arms], size.seeds, {})
         for seed in range(size.seeds):
             cells.new_seed()
             for arm in arms:
@@ -193,7 +211,7 @@ class Bench:
         """The study's figures, over the seeds that have all arms; after the parts, out of time."""
         if self._study is None:
             return
-        first, cells, arms, seeds, records = self._study
+        task, first, cells, arms, seeds, records = self._study
         missing = [(s, arm) for s in range(seeds) for arm in arms if (s, arm) not in records]
         self.left_out += [f"study: seed {seed}, {arm}" for seed, arm in missing]
         whole = sorted(set(range(seeds)) - {seed for seed, _ in missing})
@@ -201,8 +219,9 @@ class Bench:
             return
         kept = {arm: [one for seed in whole for one in records[seed, arm]] for arm in arms}
         found = policies.study(kept, cells.metric, first.prices.speed)
-        policies.show(f"{first.task.name}, {self.given.selector.name}", found)
+        found["commits"] = sorted(cells.commits)
         found |= {"data_fingerprint": cells.fingerprint, "config_hash": first.hash}
+        print("\n".join(study_lines(f"{task}, {self.given.selector.name}", found)))
         self.found["study"] = {key: value for key, value in found.items() if key != "curves"}
 
 
@@ -232,6 +251,9 @@ def run_parts(
             part()
         except TimeLimitError:
             left_out.append(f"{name}: cut off after {seconds:.0f} s")
+        except Exception as error:  # what the other parts measured is not lost with it
+            traceback.print_exc()
+            left_out.append(f"{name}: {FAILED} {type(error).__name__}: {error}")
         took[name] = round(clock.elapsed - began, 1)
     return took
 
@@ -292,6 +314,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for what in bench.left_out:
         print(f"left out: {what}")
     print(text)
+    if any(FAILED in what for what in bench.left_out):
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

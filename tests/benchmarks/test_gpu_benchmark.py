@@ -57,6 +57,22 @@ def test_what_is_cut_off_is_said_and_the_next_part_runs():
     assert took == {"endless": 12, "quick": 40, "late": 0}
 
 
+def test_a_part_that_fails_does_not_take_the_others_with_it(tmp_path, monkeypatch, capsys):
+    import gpu
+
+    def broken(self):
+        raise ValueError("no such library")
+
+    monkeypatch.setattr(gpu.Bench, "pipeline", broken)
+    given = ["--toy", "--data", str(tmp_path), "--encoder", str(tmp_path)]
+    with pytest.raises(SystemExit):
+        gpu.main([*given, "--out", str(tmp_path / "out"), "--parts", "matmul", "pipeline"])
+    line = json.loads((tmp_path / "out" / "gpu.json").read_text(encoding="utf-8"))
+    assert "pipeline: failed with ValueError: no such library" in line["left_out"]
+    assert line["matmul"].keys() == {"bfloat16", "float32"}
+    capsys.readouterr()
+
+
 def test_utilisation_and_waiting_are_what_the_times_say():
     import gpu_measure
 
@@ -127,3 +143,28 @@ def test_a_study_without_its_data_is_left_out(tiny_encoder, tmp_path, capsys):
     gpu.main([*given, "--out", str(tmp_path / "out"), "--parts", "study"])
     line = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert any(what.startswith("study: there is no") for what in line["left_out"])
+
+
+def record(arm, seed, labels):
+    parts = {part: {"flops": 1e9, "seconds": 1.0} for part in ("encoding", "scoring", "training")}
+    where = {"step": labels, "labels_bought": labels, "split": "test", "seconds": 1.0}
+    names = {"arm": arm.name, "head": "trained", "rule": arm.name, "seed": seed}
+    return {**where, "metrics": {"accuracy": labels / 30}, "refreshed": [], **names, **parts}
+
+
+@pytest.mark.parametrize("run", [pytest.param(True, marks=pytest.mark.slow), False])
+def test_the_study_of_policies_is_run_and_concluded(toy_data, tmp_path, monkeypatch, capsys, run):
+    import gpu
+
+    if not run:  # its rows, config and figures, without what takes time
+        made = lambda _, arm, config: [record(arm, config.seed, labels) for labels in (8, 20)]  # noqa: E731
+        monkeypatch.setattr(gpu.Cells, "run", made)
+    given = ["--toy", "--data", str(toy_data), "--out", str(tmp_path / "out"), "--parts", "study"]
+    gpu.main(given)
+    said = capsys.readouterr().out
+    line = json.loads(said.splitlines()[-1])
+    assert not [what for what in line["left_out"] if what.startswith("study")]
+    arms = line["study"]["arms"]
+    assert list(arms) == ["random", "standard", "svpp", "asvp", "auto (crowd)"]
+    assert arms["standard"]["flops"] >= arms["svpp"]["flops"] > 0
+    assert "| standard |" in said

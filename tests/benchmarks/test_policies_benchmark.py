@@ -5,22 +5,6 @@ import shutil
 
 import numpy as np
 import pytest
-import tiny_runs
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory, tiny_encoder):
-    """An SST-2 of letters, and the tiny encoder under the name of the small one."""
-    folder = tmp_path_factory.mktemp("data")
-    (folder / "glue" / "SST-2").mkdir(parents=True)
-    for name, count, seed in (("train", 60, 1), ("dev", 24, 2)):
-        rows = tiny_runs.sentences(count, seed)
-        lines = [f"{row['text']}\t{int(row['label'] == 'low')}\n" for row in rows]
-        path = folder / "glue" / "SST-2" / f"{name}.tsv"
-        path.write_text("sentence\tlabel\n" + "".join(lines), encoding="utf-8")
-    (folder / "models").mkdir()
-    (folder / "models" / "paraphrase-MiniLM-L3-v2").symlink_to(tiny_encoder)
-    return folder
 
 
 def toy(**changes):
@@ -30,32 +14,32 @@ def toy(**changes):
     return toy._replace(**changes)
 
 
-def test_test_rows_are_in_no_pool(data, tmp_path):
+def test_test_rows_are_in_no_pool(toy_data, tmp_path):
     import policies_cells
 
-    keys = policies_cells.write_material(tmp_path, data, "sst2", toy())
+    keys = policies_cells.write_material(tmp_path, toy_data, "sst2", toy())
     parts = {
         name: (tmp_path / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
         for name in ("train", "test")
     }
     assert [len(parts[name]) for name in ("train", "test")] == [40, 25]
     assert keys["task.metric"] == "accuracy"
-    again = policies_cells.write_material(tmp_path / "again", data, "sst2", toy())
+    again = policies_cells.write_material(tmp_path / "again", toy_data, "sst2", toy())
     assert [one.read_bytes() for one in sorted(tmp_path.glob("*.jsonl"))] == [
         one.read_bytes() for one in sorted((tmp_path / "again").glob("*.jsonl"))
     ]
     assert again["task.train"] != keys["task.train"]
 
 
-def test_a_rare_class_is_thinned_in_the_pool_and_the_test_rows(data, tmp_path):
+def test_a_rare_class_is_thinned_in_the_pool_and_the_test_rows(toy_data, tmp_path):
     import policies_cells
 
     from enn_finetune import problem
     from enn_finetune.progress import Display
 
     size = toy(rare=0.2, labels=12)
-    keys = policies_cells.write_material(tmp_path, data, "sst2", size)
-    encoder = data / "models" / "paraphrase-MiniLM-L3-v2"
+    keys = policies_cells.write_material(tmp_path, toy_data, "sst2", size)
+    encoder = toy_data / "models" / "paraphrase-MiniLM-L3-v2"
     arm = policies_cells.Arm("asvp")
     keys |= {"backbone.max_tokens": 16}
     config = policies_cells.config_of(keys, encoder, size, arm, 0, encoder)
@@ -64,7 +48,7 @@ def test_a_rare_class_is_thinned_in_the_pool_and_the_test_rows(data, tmp_path):
     assert found.task.metrics[0] == "f1"
     for targets in (found.oracle.fresh().buy(np.arange(12)), found.evaluations[0].targets):
         assert 0 < targets[:, 1].mean() < 0.35
-    plain = policies_cells.write_material(tmp_path / "plain", data, "sst2", toy())
+    plain = policies_cells.write_material(tmp_path / "plain", toy_data, "sst2", toy())
     assert not {"task.pool", "task.rare_share"} & plain.keys()
 
 
@@ -195,7 +179,7 @@ def test_standard_that_saves_nothing_gives_no_share():
 
 
 @pytest.mark.slow
-def test_the_script_ends_with_one_json_object_and_goes_on(data, tmp_path, monkeypatch, capsys):
+def test_the_script_ends_with_one_json_object_and_goes_on(toy_data, tmp_path, monkeypatch, capsys):
     import policies
     import policies_cells
 
@@ -204,7 +188,7 @@ def test_the_script_ends_with_one_json_object_and_goes_on(data, tmp_path, monkey
     text = policies_cells.CONFIG.read_text(encoding="utf-8")
     config.write_text(text.replace('tune = "full"', 'tune = "full"\nmax_tokens = 16'), "utf-8")
     monkeypatch.setattr(policies_cells, "CONFIG", config)
-    given = ["--data", str(data), "--quick", "--auto", "--out", str(tmp_path / "out")]
+    given = ["--data", str(toy_data), "--quick", "--auto", "--out", str(tmp_path / "out")]
     given += ["--tasks", "sst2", "--records", str(tmp_path / "kept")]
     policies.main(given)
     said = capsys.readouterr().out
@@ -228,11 +212,11 @@ def test_the_script_ends_with_one_json_object_and_goes_on(data, tmp_path, monkey
         assert labels == {a: r["labels_to_target"] for a, r in kept[name]["arms"].items()}
 
 
-def test_kept_cells_are_known_by_what_they_depend_on_not_by_where_it_lay(data, tmp_path):
+def test_kept_cells_are_known_by_what_they_depend_on_not_by_where_it_lay(toy_data, tmp_path):
     import policies_cells
     from policies_kept import Cell, Kept, key_of
 
-    encoder = data / "models" / "paraphrase-MiniLM-L3-v2"
+    encoder = toy_data / "models" / "paraphrase-MiniLM-L3-v2"
     keys = {}
     for name, task, size, rows in (
         ("one", "sst2", toy(), "f"),
@@ -240,7 +224,7 @@ def test_kept_cells_are_known_by_what_they_depend_on_not_by_where_it_lay(data, t
         ("other rows", "sst2", toy(), "g"),
         ("other size", "sst2", toy(round=5), "f"),
     ):
-        material = policies_cells.write_material(tmp_path / name, data, task, size)
+        material = policies_cells.write_material(tmp_path / name, toy_data, task, size)
         arm = policies_cells.Arm("svpp")
         config = policies_cells.config_of(material, encoder, size, arm, 0, encoder)
         keys[name] = key_of(config, rows)
