@@ -9,12 +9,10 @@ than a hundredth of one pass of an encoder over a pool. Compiling is in the seco
 run of a process), never in the operations.
 """
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
 import jax
@@ -22,7 +20,6 @@ from jax.extend import core
 
 from enn_finetune.compiling import watched
 from enn_finetune.config.policy import PriceConfig
-from enn_finetune.errors import InputError
 
 Part = Literal["encoding", "scoring", "training", "evaluation"]
 PARTS: tuple[Part, ...] = ("encoding", "scoring", "training", "evaluation")
@@ -47,18 +44,6 @@ class Work(NamedTuple):
     def columns(self) -> dict[str, float]:
         """As a record has it."""
         return {"flops": float(round(self.flops)), "seconds": round(self.seconds, 3)}
-
-
-def read_work(path: Path) -> Work:
-    """What a file says that something took, as the JSON of a `Work`.
-
-    Raises:
-      InputError: there is no such file, or something else in it.
-    """
-    try:
-        return Work(*(float(number) for number in json.loads(path.read_text(encoding="utf-8"))))
-    except (OSError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: found no account of what these features took") from error
 
 
 def money(labels: float, hours: float, prices: PriceConfig) -> float:

@@ -6,26 +6,29 @@ import pytest
 from cached_texts import SHARD
 from tiny_runs import tiny_bert
 
-from enn_finetune import features as cached
+from enn_finetune.features import reading
+from enn_finetune.features import shards as cut
 
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch):
-    monkeypatch.setattr(cached, "SHARD", SHARD)
+    """Shards of eight rows each, whatever these say."""
+    monkeypatch.setattr(cut, "SHARD", SHARD)
+    monkeypatch.setattr(cut, "ends_shard", lambda text: False)
 
 
 @pytest.fixture
 def encoded(monkeypatch):
     """How many rows each call of the encoder was for."""
     rows: list[int] = []
-    real = cached.encode
+    real = reading.encode
 
     def count(encoder, batches, number, progress=None):
         found = real(encoder, batches, number, progress)
         rows.append(number)
         return found
 
-    monkeypatch.setattr(cached, "encode", count)
+    monkeypatch.setattr(reading, "encode", count)
     return rows
 
 

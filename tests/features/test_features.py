@@ -10,9 +10,10 @@ from cached_texts import SHARD, TEXTS, Told, reader, shards
 from flax import nnx
 from tiny_runs import tiny_bert
 
-from enn_finetune import features as cached
 from enn_finetune.errors import InputError
-from enn_finetune.features import TextFeatures, cache_folder, distinct
+from enn_finetune.features import TextFeatures, cache_folder
+from enn_finetune.features import shards as cut
+from enn_finetune.features.shards import distinct
 from enn_finetune.models.backbone import load_backbone
 
 # The same numbers
@@ -163,7 +164,7 @@ def test_where_the_cache_is(monkeypatch, tmp_path, cache_home):
 def test_a_run_keeps_its_features_where_the_config_says(
     tmp_path, encoded, monkeypatch, cache, kept
 ):
-    monkeypatch.setattr(cached, "SHARD", 100)
+    monkeypatch.setattr(cut, "SHARD", 100)
     world = tiny_runs.write_world(tmp_path)
     where = cache if cache == "none" else str(tmp_path / cache)
     config = tiny_runs.config_of(world, **{"backbone.cache": where})

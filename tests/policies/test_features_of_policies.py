@@ -4,7 +4,7 @@ import pytest
 import tiny_runs
 import worlds
 
-from enn_finetune import features
+from enn_finetune.features import reading
 from enn_finetune.policies.encoders import pretrained, sides
 from enn_finetune.progress import Display
 
@@ -13,13 +13,13 @@ from enn_finetune.progress import Display
 def encoded(monkeypatch):
     """How many rows were encoded so far."""
     seen = []
-    real = features.encode
+    real = reading.encode
 
     def watched(encoder, batches, rows, progress=None):
         seen.append(rows)
         return real(encoder, batches, rows, progress)
 
-    monkeypatch.setattr(features, "encode", watched)
+    monkeypatch.setattr(reading, "encode", watched)
     return seen
 
 
@@ -51,10 +51,12 @@ def test_features_that_nobody_has_counted_are_computed_again_once(world, tmp_pat
     _, work = found(config)
     accounts = list(tmp_path.rglob("*.work"))
     assert len(accounts) == 1
-    accounts[0].write_text("not an account")
-    assert found(config)[1].flops == work.flops
-    assert found(config)[1].flops == work.flops
-    assert len(encoded) == 2
+    bits = accounts[0].read_bytes()
+    for damaged in (b"not an account", bits[:-40] + b"1" + bits[-39:], bits[1:]):
+        accounts[0].write_bytes(damaged)
+        assert found(config)[1].flops == work.flops
+        assert found(config)[1].flops == work.flops
+    assert len(encoded) == 1 + 3
 
 
 def test_other_weights_are_other_features(world, smaller, tmp_path, encoded):

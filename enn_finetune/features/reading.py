@@ -1,72 +1,26 @@
-"""Texts to features of a frozen encoder, kept on disk between runs.
+"""Texts to features of one encoder, read where they are kept and else computed."""
 
-Rows with the same text are encoded once. What is left is cut into shards of SHARD rows, in the
-order in which texts first appear, and each shard is encoded by itself, with or without a cache: so
-the numbers are the same bit for bit, whatever was cached, and a file that is appended to or edited
-in one place is encoded again only in the shards that changed.
-
-For an encoder that reads pairs as differences (see `BertBackbone`) these rows are the single texts
-of the pairs, first and second ones alike, and |u - v| is taken of what was encoded or read.
-
-    CACHE/KEY/about.json                what KEY is the digest of: everything the numbers depend on
-    CACHE/KEY/FINGERPRINT.features      a shard: a .npy array (rows, V * D), then a SHA-256 digest
-    CACHE/KEY/FINGERPRINT.work          what computing it took, for those who account for it
-
-Shards are float32, as computed: half the disk for half precision would make a run with a cache
-another run than one without. They are written atomically, mapped and verified on reading, and may
-be deleted at any time. Processes at work on the same rows share the work.
-"""
-
-import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from itertools import repeat
 from pathlib import Path
-from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-import tokenizers
-import transformers
-from flax import nnx
 
 from enn_finetune import costs, files
 from enn_finetune.data.inputs import one_by_one
 from enn_finetune.data.tokens import PackShapes, batches, tokenise
 from enn_finetune.errors import InputError
+from enn_finetune.features.identity import describe, tokens_at_once
+from enn_finetune.features.shards import Shard, TextRow, distinct, shards_of
 from enn_finetune.models.backbone import BertBackbone, encode
-from enn_finetune.models.places import TOKENIZER_FILES, load_tokenizer
+from enn_finetune.models.places import load_tokenizer
 from enn_finetune.progress import Display
-from enn_finetune.records import version
 
-FORMAT = 1  # raise it when the encoder's numbers change for the same weights and tokens
-SHARD = 4096  # rows
 ABOUT = "about.json"
 SUFFIX, WORK = ".features", ".work"
-
-TextRow = tuple[str, str | None]
-
-
-def cache_folder(setting: str) -> Path | None:
-    """The folder that `backbone.cache` names: empty is the user's own, none is no folder."""
-    if setting == "none":
-        return None
-    if setting:
-        return Path(setting).expanduser()
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "enn_finetune" / "features"
-
-
-class Shard(NamedTuple):
-    """Distinct rows that are encoded and kept together."""
-
-    rows: list[TextRow]
-    start: int  # of the first among all distinct rows
-    fingerprint: str  # of their texts
+WIDE = "float64"
 
 
 class TextFeatures:
@@ -125,7 +79,7 @@ class TextFeatures:
             text, pair = one_by_one(text, pair), None
         rows, where = distinct(text, pair)
         sides = where.reshape(count, 2 if apart else 1).T
-        shards = [_shard(rows, start) for start in range(0, len(rows), SHARD)]
+        shards = shards_of(rows)
         features = np.zeros((count, self._encoder.width), np.float32)
 
         def fill(shard: Shard, block: np.ndarray) -> None:
@@ -205,7 +159,9 @@ class TextFeatures:
         try:
             block = files.map_checked(path, self._identity(shard), shape, "float32")
             if self._counted:
-                self.work = self.work.plus(costs.read_work(path.with_suffix(WORK)))
+                account = self._identity(shard) + WORK
+                taken = files.map_checked(path.with_suffix(WORK), account, (2,), WIDE)
+                self.work = self.work.plus(costs.Work(*taken.tolist()))
             return block
         except (InputError, OSError, ValueError) as error:
             self._display.say(f"{error}; these {shape[0]:,} rows are encoded again")
@@ -218,7 +174,8 @@ class TextFeatures:
         if path is None:
             return
         try:
-            files.atomic_write(path.with_suffix(WORK), json.dumps(work) + "\n")
+            account = self._identity(shard) + WORK
+            files.save_checked(path.with_suffix(WORK), np.array(work, WIDE), account)
             files.save_checked(path, block, self._identity(shard))
         except (InputError, OSError) as error:
             self._without(error)
@@ -239,61 +196,3 @@ class TextFeatures:
         """Features that cannot be kept are no reason to stop."""
         self._display.say(f"no features are kept from here on: {error}")
         self._place = None
-
-
-def describe(encoder: BertBackbone, folder: Path, max_tokens: int) -> dict[str, object]:
-    """All that the features of a text depend on, in a form that JSON takes."""
-    precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
-    names = [name for name in TOKENIZER_FILES if (folder / name).is_file()]
-    return {
-        "format": FORMAT,
-        "weights": weights_digest(encoder),
-        "encoder": dataclasses.asdict(encoder.bert.config),
-        "pooling": encoder.pooling,
-        "layers": list(encoder.layers),
-        "dtype": jnp.dtype(encoder.bert.dtype).name,
-        "tokenizer": {name: files.sha256(folder / name) for name in names},
-        "max_tokens": max_tokens,
-        "shard": [SHARD, tokens_at_once()],
-        "platform": [jax.default_backend(), str(precision)],
-        "versions": {
-            "enn-finetune": version(),
-            "jax": jax.__version__,
-            "tokenizers": tokenizers.__version__,
-            "transformers": transformers.__version__,
-        },
-    }
-
-
-def weights_digest(encoder: BertBackbone) -> str:
-    """SHA-256 of the parameters as they are in memory, which may no longer be those of a file."""
-    found = hashlib.sha256()
-    for name, array in sorted(files.flatten(nnx.state(encoder, nnx.Param)).items()):
-        found.update(f"{name} {array.dtype} {array.shape}\n".encode())
-        found.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-    return found.hexdigest()
-
-
-def distinct(text: Sequence[str], pair: Sequence[str] | None) -> tuple[list[TextRow], np.ndarray]:
-    """The distinct rows in the order in which they first appear, and the place of each row (N,).
-
-    Raises:
-      ValueError: another number of second texts than of first ones.
-    """
-    if pair is not None and len(pair) != len(text):
-        raise ValueError(f"found {len(text)} texts but {len(pair)} second ones; give one a text")
-    places: dict[TextRow, int] = {}
-    rows = zip(text, repeat(None) if pair is None else pair, strict=False)
-    where = np.fromiter((places.setdefault(row, len(places)) for row in rows), np.int64, len(text))
-    return list(places), where
-
-
-def tokens_at_once() -> int:
-    """Tokens of a batch: about what the cache of a CPU holds; more keeps an accelerator busy."""
-    return 2048 if jax.default_backend() == "cpu" else 32768
-
-
-def _shard(rows: list[TextRow], start: int) -> Shard:
-    mine = rows[start : start + SHARD]
-    text = json.dumps(mine, separators=(",", ":"))
-    return Shard(mine, start, hashlib.sha256(text.encode()).hexdigest()[:32])
