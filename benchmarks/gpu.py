@@ -20,8 +20,8 @@ the compiled program's count of a matrix product is wrong (a library call that X
 into; `counted` of matmul is then not 1), operations are counted from the trace instead, an upper
 bound. Frozen trains a head on features that are there: next to no operations.
 
-study: benchmarks/policies.py --quick --auto (SST-2, 3-layer encoder unless --encoder is given), seeds
-without all arms left out. It goes on with the same --out. Money is at the fixed speed of its
+study: benchmarks/policies.py --quick --auto (SST-2, 3-layer encoder unless --encoder is given),
+seeds without all arms left out. It goes on with the same --out. Money is at the fixed speed of its
 config.
 
 Each part has a share of --limit and ends soon after it, between two programs or rounds of buying

@@ -11,12 +11,13 @@ from enn_finetune.config import Config, ConfigError, PlainDict, differences, pro
 from enn_finetune.models.card import Card
 from enn_finetune.models.classifier import Classifier
 from enn_finetune.models.places import backbone_name
-from enn_finetune.problem import Problem, prepare
+from enn_finetune.problem import Origin, Problem, prepare
 from enn_finetune.progress import Display
 from enn_finetune.session import CHECKPOINT, RECORDS, Session
 
 CONFIG = "config.json"
 SUMMARY = "summary.json"
+BOUGHT = "bought.jsonl"
 MODEL = "model"
 
 
@@ -43,7 +44,7 @@ class Summary(TypedDict):
 def run(config: Config, out: Path, *, resume: bool = False, quiet: bool = False) -> Summary:
     """Run a config in a folder, from the start or from its last checkpoint.
 
-    Writes records.jsonl, summary.json, model/, config.json and the checkpoint.
+    Writes records.jsonl, bought.jsonl, summary.json, model/, config.json and the checkpoint.
 
     Raises:
       ConfigError: the folder holds a run already (or, when resuming, one of another config).
@@ -65,6 +66,9 @@ def run(config: Config, out: Path, *, resume: bool = False, quiet: bool = False)
         classifier, steps = regime(problem, config, session)
         summary = summarise(problem, config, session, steps)
         save_model(problem, config, classifier, summary, out / MODEL)
+        if problem.origin is not None:
+            line = json.dumps(bought_line(problem, problem.origin, config), ensure_ascii=False)
+            files.atomic_write(out / BOUGHT, line + "\n")
         files.atomic_write(out / SUMMARY, json.dumps(summary, indent=2) + "\n")
         display.say(
             f"{summary['split']} {summary['metric']} {summary['score']:.4f} with "
@@ -81,7 +85,7 @@ def check_free(config: Config, out: Path, *, resume: bool) -> None:
     """
     if out.exists() and not out.is_dir():
         raise ConfigError(f"{out}: found a file where a folder is expected; give another --out")
-    names = (CONFIG, RECORDS, CHECKPOINT, SUMMARY, MODEL)
+    names = (CONFIG, RECORDS, CHECKPOINT, BOUGHT, SUMMARY, MODEL)
     found = [name for name in names if (out / name).exists()]
     if not found:
         return
@@ -98,6 +102,23 @@ def check_free(config: Config, out: Path, *, resume: bool) -> None:
             f"{out} holds a run of another config; these keys differ: {', '.join(changed)}. "
             "Resume with the same keys, or give another --out"
         )
+
+
+def bought_line(problem: Problem, origin: Origin, config: Config) -> dict[str, object]:
+    """What was bought, as `bench` writes it: `proxy.replay` and `bench.replay` buy it again."""
+    bought = problem.oracle.bought
+    counts = problem.oracle.fresh().buy(bought).sum(0).tolist()
+    return {
+        "task": config.task.name,
+        "pool": config.task.pool,
+        "seed": config.seed,
+        "head": config.head.kind,
+        "rule": config.acquisition.rule,
+        "rows": origin.rows[bought].tolist(),
+        "classes": {
+            name: round(count, 3) for name, count in zip(problem.task.classes, counts, strict=True)
+        },
+    }
 
 
 def summarise(problem: Problem, config: Config, session: Session, steps: int) -> Summary:

@@ -87,6 +87,24 @@ def test_keys_of_the_epinet_are_warned_of_where_there_is_none():
             assert told == f"{', '.join(keys)}: read by the epinet alone; head.kind is {kind}"
 
 
+def test_keys_of_a_policy_that_reads_them_not_are_warned_of():
+    base = {"backbone.tune": "full", "regime": "pool", "acquisition.rule": "margin"}
+    said = {
+        ("svpp", "proxy.modes", "lora"): True,
+        ("auto", "proxy.modes", "lora"): False,
+        ("svpp", "proxy.tolerance", 0.5): True,
+        ("asvp", "proxy.tolerance", 0.5): False,
+        ("asvp", "proxy.gain", 0.5): True,
+        ("auto", "proxy.refreshes", 3): True,
+        ("standard", "proxy.head", "linear"): True,
+    }
+    for (policy, key, value), warned in said.items():
+        told = warnings(build({**base, "policy": policy, key: value}))
+        assert told == ([f"{key}: not read where policy = {policy}"] if warned else [])
+    drops = {"proxy.path": "small", "proxy.head": "mc_dropout", "head.kind": "linear"}
+    assert warnings(build({**base, **drops})) == []
+
+
 # ---- what the README says
 
 

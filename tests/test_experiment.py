@@ -62,7 +62,8 @@ def test_summary_records_and_model_agree(closed, tmp_path):
     assert loaded.labels == tiny_runs.CLASSES
     assert (loaded.max_tokens, loaded.text, loaded.pair) == (16, "text", None)
     assert sorted(item.name for item in tmp_path.iterdir()) == [
-        "checkpoint.safetensors", "config.json", "model", "records.jsonl", "summary.json",
+        "bought.jsonl", "checkpoint.safetensors", "config.json", "model", "records.jsonl",
+        "summary.json",
     ]  # fmt: skip
 
 

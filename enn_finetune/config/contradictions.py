@@ -1,5 +1,8 @@
 """What makes no sense together: keys that contradict one another, and keys that have no effect."""
 
+from dataclasses import fields
+
+from enn_finetune.config.policy import ProxyConfig
 from enn_finetune.config.rules import EPISTEMIC, FEATURES_ALONE, pays_no_heed
 from enn_finetune.config.schema import Config
 
@@ -83,7 +86,30 @@ def warnings(config: Config) -> list[str]:
     idle = [key for key, is_given in given if is_given]
     if head.kind != "epinet" and idle:
         said.append(f"{', '.join(idle)}: read by the epinet alone; head.kind is {head.kind}")
-    return said
+    return said + _idle_policy_keys(config)
+
+
+SVPP = ("path", "layers", "head", "replay", "pseudo")
+READ_BY = {
+    "svpp": SVPP,
+    "asvp": (*SVPP, "tolerance", "patience", "refreshes", "probe_steps"),
+    "auto": tuple(field.name for field in fields(ProxyConfig) if field.name != "refreshes"),
+    "standard": ("path", "replay", "pseudo"),
+}
+"""The keys of `proxy` that a policy reads; standard reads `head` where there is a `path`."""
+
+
+def _idle_policy_keys(config: Config) -> list[str]:
+    """A warning where keys of `proxy` are given that nothing reads."""
+    read = {*READ_BY[config.policy], *(("head",) if config.proxy.path else ())}
+    idle = [
+        f"proxy.{field.name}"
+        for field in fields(ProxyConfig)
+        if field.name not in read and getattr(config.proxy, field.name) != field.default
+    ]
+    if not idle:
+        return []
+    return [f"{', '.join(idle)}: not read where policy = {config.policy}"]
 
 
 def proxied(config: Config) -> bool:

@@ -38,8 +38,8 @@ class ProxyConfig:
     policy = standard and a `path`, mc_dropout is that of the linear layer which the other encoder
     was fine-tuned with, at its own rate; any other value leaves it as it is."""
     replay: str = ""
-    """A list of bought rows, as `enn-finetune bench` writes it: the run buys these, in their order,
-    whatever the rule, and trains its own encoder on them."""
+    """A list of bought rows, the bought.jsonl of `enn-finetune train` or `bench`: the run buys
+    these, in their order, whatever the rule, and trains its own encoder on them."""
     tolerance: NonNegative = 0.01
     """asvp: the features are stale when the indicator has risen by less than this in a round."""
     patience: PositiveInt = 2

@@ -29,9 +29,9 @@ fine-tuning is the better training. What of that is a number is our choice, and 
   more than `UNPROVEN` of the run it is not tried, although it might have paid; whether it does
   nobody knows who has not paid for it.
 - New features, once paid for, are used if they predicted better than those in use, proven or not.
-- *Ways of training* (`proxy.modes`, and LP-FT) are compared with the config's own once, where that
-  stays within `UNPROVEN`, whether or not new features pay. A dearer one is taken if it is proven
-  better, a cheaper one if it predicted better.
+- *Ways of training* (`proxy.modes`, and LP-FT) are compared with the config's own once, where all
+  of them together stay within `UNPROVEN`, whether or not new features pay. A dearer one is taken if
+  it is proven better, a cheaper one if it predicted better.
 """
 
 import math
@@ -118,6 +118,14 @@ def refreshes(account: Account, operations: float, config: Config) -> bool:
     price = costs.money(0, costs.hours(operations, config.prices), config.prices)
     enough = may_try(account, config) and affordable(account, operations, config)
     return enough and price < worth(account, config)
+
+
+def dearer(mode: Tune) -> float:
+    """How many times the operations of a step in `mode` one in any other takes, at most.
+
+    A step takes one forward pass at least, and with all gradients three.
+    """
+    return 1.0 if mode == "full" else 3.0
 
 
 def fit_estimate(encoding: float, rows: int, batch: int, steps: int) -> float:

@@ -15,6 +15,7 @@ from enn_finetune.config import Config, ConfigError
 from enn_finetune.costs import Work
 from enn_finetune.data.inputs import FeatureRows, Rows
 from enn_finetune.data.splits import Split
+from enn_finetune.errors import InputError
 from enn_finetune.features import TextFeatures, cache_folder
 from enn_finetune.models import tuning
 from enn_finetune.models.backbone import BertBackbone, Inputs, load_backbone
@@ -72,7 +73,10 @@ def _sides(problem: Problem, config: Config, display: Display) -> Sides:
         return Sides(problem, problem, config, config)
     backbone = dataclasses.replace(config.backbone, path=config.proxy.path)
     selecting = dataclasses.replace(config, backbone=backbone)
-    found = encode_splits(selecting, (_texts(problem),), display)
+    try:
+        found = encode_splits(selecting, (_texts(problem),), display)
+    except InputError as error:
+        raise InputError(f"proxy.path, read as a backbone: {error}") from error
     selector = problem._replace(
         pool=found.rows[0], encoder=found.encoder, folder=found.folder, evaluations=()
     )

@@ -1,6 +1,6 @@
 """A list of rows that were bought before, for another model to be trained on.
 
-The file is what `enn-finetune bench` writes to bought.jsonl (see `bench.replay` for its format):
+The file is the bought.jsonl of `enn-finetune train` or `bench` (see `bench.replay` for its format):
 one line a task, arm and seed, `rows` being rows of the training file in the order of purchase.
 """
 
@@ -42,7 +42,12 @@ def listed(problem: Problem, config: Config) -> np.ndarray | None:
             f"{name}: seed {config.seed}: expected at least the {config.budget.labels} rows of "
             "budget.labels; lower it, or give a longer list"
         )
-    for row in rows:
+    for number, row in enumerate(rows, 1):
+        if type(row) is not int:
+            raise InputError(
+                f"{name}: seed {config.seed}: rows, number {number}: found {row!r}; give whole "
+                "numbers, those of the training rows"
+            )
         if not places.get(row):
             raise InputError(
                 f"{name}: seed {config.seed}: training row {row} is not in the pool (any more): it "

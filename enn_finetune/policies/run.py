@@ -43,10 +43,11 @@ def run(
       InputError: weights of the selector, or a list to be replayed, that cannot be used.
     """
     rows = listed(problem, config) if given is None else given
-    if given is not None and len(set(given.tolist())) < config.budget.labels:
+    first = [] if given is None else given[: config.budget.labels].tolist()
+    if given is not None and len(set(first)) < config.budget.labels:
         raise InputError(
-            f"given: found {len(set(given.tolist()))} distinct rows, the run buys "
-            f"budget.labels = {config.budget.labels}; give as many, each once"
+            f"given: found {len(set(first))} different rows among the first "
+            f"{config.budget.labels}, as many as budget.labels buys; give each once"
         )
     return Course(problem, config, session, shared or Shared(), rows).run()
 

@@ -182,10 +182,10 @@ class Selector:
         standing, parts = self.standing, None
         if not deciding.may_try(self._account, self.config):
             return
-        fit = self._fit_flops()
         if not standing.tried:
-            parts = self._try_ways(fit)
-        price = standing.encoding_flops + (fit if parts is None else 0.0)
+            parts = self._try_ways()
+        fit = self._fit_flops(Way(standing.mode, self.probe)) if parts is None else 0.0
+        price = standing.encoding_flops + fit
         if not deciding.refreshes(self._account, price, self.config):
             return
         refresh = self._refresh_of(Way(standing.mode, self.probe))
@@ -214,23 +214,28 @@ class Selector:
             self.proxy, standing.proven = new, deciding.proven(pretrained, fresh)
         standing.refreshes.append(refresh._replace(used=better))
 
-    def _fit_flops(self) -> float:
-        """Operations of a fit to what is bought now: as the last one took, or by estimate."""
+    def _fit_flops(self, way: Way) -> float:
+        """Operations of a fit to what is bought now: as the last one took, or by estimate.
+
+        At most so many, where it is another mode's than that of the fits so far.
+        """
         standing, config = self.standing, self.config
-        tuned = fits.tuned(config, standing.mode, probe=self.probe)
+        tuned = fits.tuned(config, way.mode, probe=way.probe)
         steps = fits.steps_of(tuned, len(self.oracle.bought))
         if standing.step_flops and self.both.same:
-            return standing.step_flops * steps
+            dearer = 1.0 if way.mode == standing.mode else deciding.dearer(standing.mode)
+            return standing.step_flops * steps * dearer
         rows = len(self.both.selector.pool)
         return deciding.fit_estimate(standing.encoding_flops, rows, config.train.batch, steps)
 
-    def _try_ways(self, fit: float) -> train.Parts | None:
+    def _try_ways(self) -> train.Parts | None:
         """auto: the best way of training, as its fit; None where the prices forbid to try them."""
         standing, config = self.standing, self.config
         modes = dict.fromkeys((config.backbone.tune, *config.proxy.modes))
         ways = [Way(config.backbone.tune, False), Way(config.backbone.tune, True)]
         ways += [Way(mode, False) for mode in modes if mode != config.backbone.tune]
-        if not deciding.affordable(self._account, fit * len(ways), config):
+        priced = [self._fit_flops(way) for way in ways]
+        if not deciding.affordable(self._account, sum(priced), config):
             return None
         made, losses, operations = [], [], []
         for way in ways:

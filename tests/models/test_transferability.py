@@ -131,6 +131,59 @@ def test_two_classes_by_hand():
     np.testing.assert_allclose(strong.shifts[:, 0], [-0.2, 0.2], atol=1e-6)
 
 
+def ped_by_loops(features, labels, classes, reference, *, dt, by_columns=False):
+    """The text of the paper in loops over rows and pairs, in float64: features, steps taken.
+
+    `by_columns` sums up movement as the paper's code does.
+    """
+    middle, spread = (part.astype(np.float64) for part in reference)
+    rows = (features.astype(np.float64) - middle) / spread
+    found = rows.copy()
+    means = {c: rows[labels == c].mean(0) for c in range(classes)}
+    radius = {c: 0.6 * np.sqrt(rows[labels == c].var(0).sum()) for c in range(classes)}
+    first, taken = None, 0
+    for _ in range(6):
+        moves = {c: np.zeros(rows.shape[1]) for c in range(classes)}
+        for a in range(classes):
+            for b in range(classes):
+                length = np.linalg.norm(means[a] - means[b])
+                overlap = radius[a] + radius[b] - length
+                if a != b and overlap > 0:
+                    moves[a] += min(0.5 * overlap * dt**2, overlap) * (means[a] - means[b]) / length
+        size = sum(np.abs(m).sum() if by_columns else np.linalg.norm(m) for m in moves.values())
+        first = size if first is None else first
+        if size <= 0.5 * first:
+            break
+        for c, move in moves.items():
+            means[c] = means[c] + move
+            found[labels == c] += move
+        taken += 1
+    return found * spread + middle, taken
+
+
+@pytest.mark.parametrize("dt", [0.1, 0.5])
+@pytest.mark.parametrize(("d", "classes"), [(6, 3), (40, 5)])
+def test_ped_is_what_loops_over_rows_and_pairs_say(d, classes, dt):
+    features, labels = rows(60, d, classes, seed=d, signal=0.2)
+    reference = (features.mean(0), features.std(0))
+    expected, taken = ped_by_loops(features, labels, classes, reference, dt=dt)
+    found = ped(features, labels, classes, reference, dt=dt)
+    assert int(found.steps) == taken > 0
+    np.testing.assert_allclose(found.features, expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_summing_movement_by_columns_ends_at_the_same_step(seed):
+    """Of steps of .1, the published length: where the two ways differ, all six are taken."""
+    features, labels = rows(60, 12, 3, seed, signal=0.2)
+    reference = (features.mean(0), features.std(0))
+    ours, theirs = (
+        ped_by_loops(features, labels, 3, reference, dt=0.1, by_columns=by_columns)
+        for by_columns in (False, True)
+    )
+    assert ours[1] == theirs[1]
+
+
 def test_it_ends_where_a_step_moves_half_as_much_as_the_first():
     features, labels = rows(40, 3, 2, 5, 0.1)
     reference = (features.mean(0), features.std(0))

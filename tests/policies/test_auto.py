@@ -42,6 +42,34 @@ def test_auto_pays_for_all_that_it_tries(whole):
     assert state["explored"] == pytest.approx(charged[0] - charged[1], rel=0.2)
 
 
+@pytest.mark.parametrize(("mode", "other"), [("lora", "full"), ("full", "lora")])
+def test_no_way_of_training_takes_more_than_auto_reckons_with(
+    world, tmp_path, monkeypatch, mode, other
+):
+    """A probe's steps and a dearer mode are part of what is asked whether it can be afforded."""
+    reckoned, real = [], selector.Selector._fit_flops
+
+    def told(self, way):
+        reckoned.append((way, real(self, way)))
+        return reckoned[-1][1]
+
+    monkeypatch.setattr(selector.Selector, "_fit_flops", told)
+    monkeypatch.setattr(
+        deciding, "chosen", lambda losses, operations: taken.extend(operations) or 0
+    )
+    taken: list[float] = []
+    keys = {"policy": "auto", "backbone.tune": mode, "proxy.modes": other, **worlds.DEAR}
+    config = worlds.config_of(world, **keys, **{"proxy.probe_steps": 30})
+    worlds.course(config, tmp_path)
+    assert len(taken) == 3
+    ways = reckoned[:3]
+    assert [way.mode for way, _ in ways] == [mode, mode, other]
+    assert [way.probe for way, _ in ways] == [False, True, False]
+    for (way, most), flops in zip(ways, taken, strict=True):
+        assert flops <= 1.05 * most, way
+    assert ways[1][1] > 3 * ways[0][1], "the probe's 30 steps beside 6"
+
+
 @pytest.mark.parametrize("better", [True, False])
 def test_auto_goes_on_with_what_predicted_better(world, whole, tmp_path, monkeypatch, better):
     """New features of whatever quality, judged by losses that are made up."""

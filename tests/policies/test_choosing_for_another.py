@@ -7,6 +7,7 @@ import pytest
 import tiny_runs
 import worlds
 
+from enn_finetune import experiment
 from enn_finetune.errors import InputError
 from enn_finetune.policies import fits, run
 
@@ -49,11 +50,35 @@ def test_a_file_of_bought_rows_is_replayed(world, whole, tmp_path):
     for words, line in {
         "at least the 24 rows": {"rows": bought[:5]},
         "not in the pool": {"rows": [9999] * 24},
+        r"number 2: found \[3\]": {"rows": [0, [3], *range(4, 30)]},
+        "number 1: found True": {"rows": [True, *range(4, 30)]},
         "found 0 lists": {"seed": 7},
     }.items():
         path.write_text(json.dumps(lines[0] | line) + "\n")
         with pytest.raises(InputError, match=words):
-            worlds.course(worlds.config_of(world, **keys), tmp_path / words)
+            worlds.course(worlds.config_of(world, **keys), tmp_path / "none")
+
+
+def test_rows_given_twice_are_refused(world, tmp_path):
+    rows = np.array([0] * 20 + [*range(40)])
+    with pytest.raises(InputError, match="4 different rows among the first 24"):
+        worlds.course(worlds.config_of(world), tmp_path, given=rows)
+
+
+def test_what_train_bought_is_replayed(world, tmp_path):
+    keys = {"policy": "svpp", "evaluation.every": 24}
+    experiment.run(worlds.config_of(world, **keys), tmp_path / "first", quiet=True)
+    line = json.loads((tmp_path / "first" / "bought.jsonl").read_text())
+    assert len(set(line["rows"])) == 24 == sum(line["classes"].values())
+    keys = {"proxy.replay": str(tmp_path / "first" / "bought.jsonl"), "evaluation.every": 24}
+    experiment.run(worlds.config_of(world, **keys), tmp_path / "again", quiet=True)
+    assert json.loads((tmp_path / "again" / "bought.jsonl").read_text())["rows"] == line["rows"]
+
+
+def test_a_selector_that_is_not_there_is_named_by_its_own_key(world, tmp_path):
+    config = worlds.config_of(world, policy="svpp", **{"proxy.path": str(tmp_path / "none")})
+    with pytest.raises(InputError, match=r"^proxy\.path"):
+        worlds.course(config, tmp_path)
 
 
 def test_pseudo_labels_read_no_label(world, tmp_path, monkeypatch):
