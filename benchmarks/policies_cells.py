@@ -12,7 +12,7 @@ from policies_kept import Cell, Kept, digest, key_of
 from enn_finetune import policies, problem
 from enn_finetune.config import Config, load
 from enn_finetune.data import tasks
-from enn_finetune.files import atomic_write
+from enn_finetune.files import atomic_write, read_json
 from enn_finetune.policies import Shared
 from enn_finetune.progress import Display
 from enn_finetune.records import Record, commit, read
@@ -22,7 +22,7 @@ from enn_finetune.session import RECORDS, Session
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "policies.toml"
 SMALL, LARGE = "paraphrase-MiniLM-L3-v2", "gte-small"
 RANDOM = "random"
-DONE = "bought.json"
+BEGUN, DONE = "begun.json", "bought.json"
 
 
 class Size(NamedTuple):
@@ -169,8 +169,9 @@ class Cells:
             folder = self._out / arm.name.replace(" ", "-") / str(config.seed)
             folder.mkdir(parents=True, exist_ok=True)
             done = folder / DONE
-            if done.exists() and json.loads(done.read_text("utf-8"))["config_hash"] != config.hash:
-                raise SystemExit(f"{folder}: made with another config; give another --out")
+            for path in (done, folder / BEGUN):
+                if path.exists() and read_json(path)["config_hash"] != config.hash:
+                    raise SystemExit(f"{folder}: made with another config; give another --out")
             if not done.exists():
                 self._run(folder, arm, config)
             line, records = json.loads(done.read_text("utf-8")), read(folder / RECORDS)
@@ -182,11 +183,18 @@ class Cells:
         return [Record(**(record | arm_keys)) for record in found["records"]]
 
     def _run(self, folder: Path, arm: Arm, config: Config) -> None:
+        begun, mine = folder / BEGUN, {"config_hash": config.hash, "commit": commit()}
+        if not begun.exists():
+            atomic_write(begun, json.dumps(mine) + "\n")
+        codes = dict.fromkeys((str(read_json(begun)["commit"]), mine["commit"]))
         work = self._problem._replace(oracle=self._problem.oracle.fresh())
         session = Session(folder, config, self._display, work.fingerprint, resume=True)
         policies.run(work, config, session, shared=self._shared)
         line = {"task": config.task.name, "seed": config.seed, "rule": arm.name}
-        line |= {"rows": work.origin.rows[work.oracle.bought].tolist(), "commit": commit()}
+        line |= {
+            "rows": work.origin.rows[work.oracle.bought].tolist(),
+            "commit": ", then ".join(codes),
+        }
         line |= {"config": dataclasses.asdict(config), "config_hash": config.hash}
         atomic_write(folder / DONE, json.dumps(line) + "\n")
         for path in folder.glob("checkpoint*"):

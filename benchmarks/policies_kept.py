@@ -5,6 +5,7 @@ another size or other keys is run again; where its files lay does not matter.
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import lzma
@@ -14,7 +15,7 @@ from typing import TypedDict
 from pack import packed, record
 
 from enn_finetune.config import Config
-from enn_finetune.files import atomic_write
+from enn_finetune.files import atomic_write, sha256
 from enn_finetune.records import Record
 
 SUFFIX = ".jsonl.xz"
@@ -31,14 +32,21 @@ class Cell(TypedDict):
     records: list[Record]
 
 
+@functools.cache
+def weights_of(folder: Path) -> str:
+    """A digest of an encoder's weights, with the name of its folder."""
+    file = folder / "model.safetensors"
+    return f"{folder.name} {sha256(file) if file.is_file() else ''}".strip()
+
+
 def key_of(config: Config, fingerprint: str) -> str:
-    """What a cell depends on, its encoders by the names of their folders."""
+    """What a cell depends on, but for the code, whose commit stands beside it."""
     keys = dataclasses.asdict(config)
     for part in ("train", "test", "data"):
         keys["task"].pop(part)  # the fingerprint is of the rows
     for part in ("backbone", "proxy"):
         paths = keys[part].pop("path")
-        keys[part]["name"] = [Path(path).name for path in paths]
+        keys[part]["weights"] = [weights_of(Path(path)) for path in paths]
     keys["backbone"].pop("cache")
     text = json.dumps([fingerprint, keys], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

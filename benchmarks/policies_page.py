@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from policies_shares import FIXED
+
 from enn_finetune.report.money import PRICES, Price, cheapest
 
 ALLOWED = 1.1
@@ -54,10 +56,11 @@ def auto_line(found: Mapping[str, Any], costs: Mapping[str, float | None], price
     if over is None:
         alone = costs.get(f"auto ({price.name})") is not None
         return "auto alone reached the target." if alone else ""
+    best = f"the best of {', '.join(FIXED)}"
     if price.name in found["auto_is_a_bound"]:
-        return f"auto DID NOT REACH the target: {over:.3f} times the best fixed, or more."
+        return f"auto DID NOT REACH the target: {over:.3f} times {best}, or more."
     verdict = "within the 10 % allowed" if over <= ALLOWED else "A LOSS: more than 10 % dearer"
-    return f"auto costs {over:.3f} times the best fixed policy: {verdict}."
+    return f"auto costs {over:.3f} times {best}: {verdict}."
 
 
 def price_lines(found: Mapping[str, Any]) -> list[str]:
@@ -91,11 +94,16 @@ def study_lines(name: str, found: Mapping[str, Any]) -> list[str]:
     target = f"Target: {found['metric']} {found['target']:.4f}, what random scores with its"
     target += f" {found['random_labels']:.0f} labels. Seeds: {len(found['seeds'])}."
     notes = [f"- {note}" for note in found["notes"]]
+    commits = [one for one in found.get("commits", ()) if one]
+    if commits:
+        notes.append(f"- Run with the code of {'; '.join(commits)}.")
+    if len(commits) > 1:
+        notes.append("- **More than one**: what changed between them may be in the differences.")
     lines = [title, "", target, "", *table(found), "", *price_lines(found), share_line(found)]
     return [*lines, *notes, ""]
 
 
-def page(studies: Mapping[str, Any], size: Mapping[str, Any], commits: Sequence[str]) -> str:
+def page(studies: Mapping[str, Any], size: Mapping[str, Any]) -> str:
     """The whole page, in Markdown."""
     lines = ["# Policies: who chooses, and what it costs", ""]
     lines += [
@@ -106,7 +114,6 @@ def page(studies: Mapping[str, Any], size: Mapping[str, Any], commits: Sequence[
         "work shared: compare operations.",
         "",
         f"Size: {', '.join(f'{key} {value:g}' for key, value in size.items())}.",
-        f"Run with the code of {', '.join(commits) or 'an unknown commit'}.",
         "",
     ]
     for name, found in studies.items():

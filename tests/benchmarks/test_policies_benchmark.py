@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+import tiny_bert
 
 
 def toy(**changes):
@@ -166,7 +167,7 @@ def test_auto_that_misses_the_target_is_a_bound_and_no_blank():
     assert sum("DID NOT REACH" in line for line in lines) == 1
     row = next(line for line in lines if line.startswith("| auto (crowd)"))
     assert "not reached" in row
-    assert page({"made": found}, {"seeds": 2}, ["abc"]).count("\n## ") == 1
+    assert page({"made": found}, {"seeds": 2}).count("\n## ") == 1
 
 
 def test_standard_that_saves_nothing_gives_no_share():
@@ -230,6 +231,11 @@ def test_kept_cells_are_known_by_what_they_depend_on_not_by_where_it_lay(toy_dat
         keys[name] = key_of(config, rows)
     assert keys["one"] == keys["elsewhere"]
     assert len({*keys.values()}) == 3
+    other = tmp_path / "weights" / encoder.name
+    tiny_bert.write(other)
+    (other / "model.safetensors").write_bytes(b"other weights")
+    config = policies_cells.config_of(material, other, size, arm, 0, other)
+    assert key_of(config, "f") != keys["other size"]
 
     kept = Kept(tmp_path / "kept", "study")
     assert kept.find(keys["one"]) is None
@@ -242,3 +248,31 @@ def test_kept_cells_are_known_by_what_they_depend_on_not_by_where_it_lay(toy_dat
     assert found["commit"] == "abc"
     assert found["records"][0]["metrics"] == {"accuracy": 0.123457}
     assert Kept(None, "study").find(keys["one"]) is None
+
+
+def test_a_cell_that_another_config_began_is_not_gone_on_with(toy_data, tmp_path, monkeypatch):
+    import policies_cells
+    from policies_kept import Kept
+
+    from enn_finetune.progress import Display
+
+    encoder = toy_data / "models" / "paraphrase-MiniLM-L3-v2"
+    material = policies_cells.write_material(tmp_path, toy_data, "sst2", toy())
+    material |= {"backbone.max_tokens": 16}
+    arm = policies_cells.Arm("svpp")
+
+    def config_of(**changes):
+        return policies_cells.config_of(material, encoder, toy(**changes), arm, 0, encoder)
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(policies_cells.policies, "run", killed)
+    with Display(quiet=True) as display:
+        cells = policies_cells.Cells(config_of(), tmp_path, display, Kept(None, "x"))
+        with pytest.raises(KeyboardInterrupt):
+            cells.run(arm, config_of())
+        with pytest.raises(SystemExit, match="made with another config"):
+            cells.run(arm, config_of(epochs=2, min_steps=9))
+        with pytest.raises(KeyboardInterrupt):
+            cells.run(arm, config_of())
