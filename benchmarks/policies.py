@@ -87,9 +87,8 @@ def study(records: Mapping[str, list[Record]], metric: str, speed: float) -> dic
     # auto is run at its own price: it is no way to buy at all prices.
     costs = bill(every, summary, Tariff(PRICES, speed))
     anywhere = [one for one in every if not str(one["arm"]).startswith("auto")]
-    fixed = bill(
-        anywhere, savings.summarise(anywhere, metric, RANDOM, split="test"), Tariff(PRICES, speed)
-    )
+    alone = savings.summarise(anywhere, metric, RANDOM, split="test")
+    fixed = bill(anywhere, alone, Tariff(PRICES, speed))
     if costs is None or fixed is None:
         raise ValueError("expected records that account for their costs, found none")
     arms: dict[str, Any] = {}
@@ -138,6 +137,7 @@ def options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--records", type=Path, help="packed cells to go on from and to add to")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--auto", action="store_true", help="with --quick: auto too")
+    parser.add_argument("--no-auto", action="store_true", help="no auto, which is half of the time")
     parser.add_argument("--tasks", nargs="+")
     parser.add_argument("--encoders", nargs="+", help="names of folders in DATA/models, or paths")
     parser.add_argument("--seeds", type=int)
@@ -161,7 +161,7 @@ def run_study(
     out = given.out / folder_of(task, encoder)
     task, size = sized(task, size)
     material = write_material(out, given.data, task, size)
-    auto = given.auto or not given.quick
+    auto = given.auto or not (given.quick or given.no_auto)
     arms = arms_of(quick=given.quick, large=encoder != small, auto=auto)
     records: dict[str, list[Record]] = {arm.name: [] for arm in arms}
     with Display() as display:
