@@ -7,6 +7,7 @@ from policies_shares import FIXED
 
 from enn_finetune.report.money import PRICES, Price, cheapest
 
+MANY = 2
 ALLOWED = 1.1
 """auto: how much dearer than the best fixed policy it may end."""
 
@@ -44,10 +45,17 @@ def table(found: Mapping[str, Any]) -> list[str]:
 
 
 def refreshed(seeds: Sequence[Sequence[int]]) -> str:
-    """The labels at which each seed computed its features anew."""
+    """The labels at which each seed computed its features anew; how often, where that is often."""
     if not any(seeds):
         return "-"
-    return "; ".join(", ".join(map(str, one)) or "never" for one in seeds)
+
+    def words(one: Sequence[int]) -> str:
+        if len(one) > MANY:
+            return f"{one[0]} to {one[-1]}, {len(one)} times"
+        return ", ".join(map(str, one)) or "never"
+
+    different = dict.fromkeys(map(words, seeds))
+    return "; ".join(words(one) for one in seeds) if len(different) > 1 else next(iter(different))
 
 
 def auto_line(found: Mapping[str, Any], costs: Mapping[str, float | None], price: Price) -> str:

@@ -52,9 +52,8 @@ class ProxyConfig:
     """auto: the share of labels to come that new features are taken to save. What they do save no
     run can see; whether they predict better it can, and that decides what it may spend on them."""
     modes: Modes = ()
-    """auto: other values of `backbone.tune` that it may take, tried once where prices allow. A
-    dearer one is taken if it is better by two standard errors on rows kept apart, a cheaper one if
-    it is better at all."""
+    """auto: other values of `backbone.tune` that it may take, tried once where prices allow: taken
+    if better by two standard errors on rows kept apart."""
     pseudo: Share = 0.0
     """Share of the pool, the surest first, that the trained model labels itself before its last fit
     (arXiv 2205.03598): against what is lost where another model chose. 0 for none."""

@@ -30,8 +30,8 @@ fine-tuning is the better training. What of that is a number is our choice, and 
   nobody knows who has not paid for it.
 - New features, once paid for, are used if they predicted better than those in use, proven or not.
 - *Ways of training* (`proxy.modes`, and LP-FT) are compared with the config's own once, where all
-  of them together stay within `UNPROVEN`, whether or not new features pay. A dearer one is taken if
-  it is proven better, a cheaper one if it predicted better.
+  of them together stay within `UNPROVEN`, whether or not new features pay. Another one is taken if
+  it is proven better: a wrong way spoils every later fit, and the rows to judge by are few.
 """
 
 import math
@@ -142,17 +142,11 @@ def proven(old: np.ndarray, new: np.ndarray) -> bool:
     return bool(difference.mean() >= ERRORS * error)
 
 
-def chosen(losses: Sequence[np.ndarray], operations: Sequence[float]) -> int:
+def chosen(losses: Sequence[np.ndarray]) -> int:
     """The way of training that is taken; the first is the config's own.
 
     Args:
       losses: (n,) log-loss of each row by way, rows not trained on.
-      operations: of a fit, by way.
     """
-    own = losses[0]
-
-    def allowed(way: int) -> bool:
-        cheap = operations[way] <= operations[0] and losses[way].mean() < own.mean()
-        return way == 0 or cheap or proven(own, losses[way])
-
-    return min(filter(allowed, range(len(losses))), key=lambda way: losses[way].mean())
+    allowed = [way for way, loss in enumerate(losses) if way == 0 or proven(losses[0], loss)]
+    return min(allowed, key=lambda way: float(losses[way].mean()))

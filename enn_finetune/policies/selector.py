@@ -237,16 +237,15 @@ class Selector:
         priced = [self._fit_flops(way) for way in ways]
         if not deciding.affordable(self._account, sum(priced), config):
             return None
-        made, losses, operations = [], [], []
+        made, losses = [], []
         for way in ways:
             with self.ledger.measured() as taken:
                 made.append(self._made(self._refresh_of(way)))
             self.ledger.add("training", taken())
-            operations.append(taken().flops)
             with self.ledger.charging("scoring"):
                 kept = deciding.apart(config)
                 losses.append(self._losses(made[-1], self.both.selector, kept))
-        best = deciding.chosen(losses, operations)
+        best = deciding.chosen(losses)
         standing.mode, standing.probing, standing.tried = *ways[best], True
         return made[best]
 
