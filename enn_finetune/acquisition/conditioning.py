@@ -82,11 +82,14 @@ def condition(cov: Array, factor: Array, noise: Array) -> tuple[Array, Array, Ar
 def condition_on(cov: Array, rows: Factors) -> Array:
     """Covariance (R, R) given the labels of all rows (m, R), one by one.
 
-    No (m, m) matrix is factorized, so rows that are linearly dependent are as good as others.
+    No (m, m) matrix is factorized, so rows that are linearly dependent are as good as others. Noise
+    is at least what rounding adds to a row's variance: with less, a row that others explain would
+    be divided by next to nothing.
     """
 
     def one(cov: Array, row: Factors) -> tuple[Array, None]:
-        return condition(cov, row.factors, row.noise)[0], None
+        rounding = jnp.finfo(cov.dtype).eps * jnp.sum(row.factors**2)
+        return condition(cov, row.factors, jnp.maximum(row.noise, rounding))[0], None
 
     return lax.scan(one, cov, rows)[0]
 

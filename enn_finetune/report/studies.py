@@ -75,7 +75,10 @@ def read_folders(folders: Sequence[Path]) -> dict[str, Study]:
                 _same_metric(study, source, folder)
                 study.sources.append(source)
             cells[cell] = _larger(cell, cells.get(cell), (folder, records))
-        for line in reading.read_bought(folder):
+        for found in reading.read_bought(folder):
+            line = {**defaults, **found}
+            if "rule" in defaults:  # a run by itself, whose rule says who chose
+                line["rule"] = defaults["rule"]
             place, arm = _place(line), f"{line['head']}/{line['rule']}"
             cell = (keys.get(place, place), arm, int(str(line["seed"])))
             if cell in lists and lists[cell][1]["rows"] != line["rows"]:

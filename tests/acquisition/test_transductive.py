@@ -110,6 +110,8 @@ def test_more_targets_than_index_samples_leave_scores_finite(blur):
     seen = shown(3, rows=30, targets=40)
     rows = np.asarray(chosen(rule(kernels.indices, itl_criterion(blur)), seen, 20, KEY))
     assert len(set(rows)) == 20
+    free = np.flatnonzero(np.asarray(seen.free))
+    assert rows.tolist() != free[:20].tolist(), "as scores that are no numbers would choose"
 
 
 def test_itl_forgets_its_targets_where_they_have_no_noise_and_outnumber_the_samples():
