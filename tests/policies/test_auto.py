@@ -42,10 +42,7 @@ def test_auto_pays_for_all_that_it_tries(whole):
     assert state["explored"] == pytest.approx(charged[0] - charged[1], rel=0.2)
 
 
-@pytest.mark.parametrize(("mode", "other"), [("lora", "full"), ("full", "lora")])
-def test_no_way_of_training_takes_more_than_auto_reckons_with(
-    world, tmp_path, monkeypatch, mode, other
-):
+def test_no_way_of_training_takes_more_than_auto_reckons_with(world, tmp_path, monkeypatch):
     """A probe's steps and a dearer mode are part of what is asked whether it can be afforded."""
     reckoned, real = [], selector.Selector._fit_flops
 
@@ -64,6 +61,7 @@ def test_no_way_of_training_takes_more_than_auto_reckons_with(
         return made
 
     monkeypatch.setattr(selector.Selector, "_made", counted)
+    mode, other = "lora", "full"
     keys = {"policy": "auto", "backbone.tune": mode, "proxy.modes": other, **worlds.DEAR}
     config = worlds.config_of(world, **keys, **{"proxy.probe_steps": 30})
     worlds.course(config, tmp_path)
