@@ -8,6 +8,7 @@ from typing import TypedDict, cast
 
 from enn_finetune import files, online, policies, pool, records
 from enn_finetune.config import Config, ConfigError, PlainDict, differences, proxied, warnings
+from enn_finetune.data.oracle import class_counts
 from enn_finetune.models.card import Card
 from enn_finetune.models.classifier import Classifier
 from enn_finetune.models.places import backbone_name
@@ -107,7 +108,6 @@ def check_free(config: Config, out: Path, *, resume: bool) -> None:
 def bought_line(problem: Problem, origin: Origin, config: Config) -> dict[str, object]:
     """What was bought, as `bench` writes it: `proxy.replay` and `bench.replay` buy it again."""
     bought = problem.oracle.bought
-    counts = problem.oracle.fresh().buy(bought).sum(0).tolist()
     return {
         "task": config.task.name,
         "pool": config.task.pool,
@@ -115,9 +115,7 @@ def bought_line(problem: Problem, origin: Origin, config: Config) -> dict[str, o
         "head": config.head.kind,
         "rule": config.acquisition.rule,
         "rows": origin.rows[bought].tolist(),
-        "classes": {
-            name: round(count, 3) for name, count in zip(problem.task.classes, counts, strict=True)
-        },
+        "classes": class_counts(problem.oracle.buy(bought), problem.task.classes),
     }
 
 

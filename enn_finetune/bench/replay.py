@@ -26,6 +26,7 @@ from typing import NamedTuple, cast
 import numpy as np
 
 from enn_finetune.bench.plan import REPLAY, Arm, Cell, Place, Plan, Study
+from enn_finetune.data.oracle import class_counts
 from enn_finetune.errors import InputError
 from enn_finetune.models.solvers import SOLVERS
 from enn_finetune.problem import Origin, Problem
@@ -51,9 +52,7 @@ def bought_line(
         "seed": seed,
         "rows": origin.rows[bought].tolist(),
         "rounds": list(rounds),
-        "classes": {
-            name: round(float(count), 3) for name, count in zip(names, labels.sum(0), strict=True)
-        },
+        "classes": class_counts(labels, names),
         "examples": [
             [_text(problem, int(row)), names[int(label.argmax())]]
             for row, label in zip(shown, labels[start : start + FIRST], strict=True)

@@ -159,3 +159,10 @@ def carve(rows: int, sizes: Sequence[int], seed: int) -> Carved:
     order = np.argsort(np.random.Philox(seed).random_raw(rows), kind="stable")
     *held, pool = np.split(order, np.cumsum(sizes, dtype=np.int64))
     return Carved(np.sort(pool), tuple(np.sort(part) for part in held))
+
+
+def class_counts(labels: np.ndarray, classes: Sequence[str]) -> dict[str, float]:
+    """Labels (n, C) bought of each class, soft ones in parts, as a list of bought rows has them."""
+    return {
+        name: round(float(count), 3) for name, count in zip(classes, labels.sum(0), strict=True)
+    }
