@@ -77,7 +77,10 @@ def test_a_list_of_another_framework_needs_three_keys(world, tmp_path):
     ("line", "message"),
     [
         ({"task": "letters", "seed": 0, "rows": [0, 1]}, "has 2 rows, .* buys 16"),
-        ({"task": "letters", "seed": 0, "rows": [0.5] * 20}, "rows: give whole numbers"),
+        (
+            {"task": "letters", "seed": 0, "rows": [0.5] * 20},
+            r"rows, number 1: found 0\.5; give whole",
+        ),
         ({"task": "letters", "seed": 0}, "rows: found None"),
         ({"task": "words", "seed": 0, "rows": [*range(20)]}, "which is none of: letters"),
         (

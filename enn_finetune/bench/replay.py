@@ -1,31 +1,20 @@
-"""Lists of bought rows: what `bench` writes to bought.jsonl, and what it can buy again.
+"""Lists of bought rows (see `data.bought`): what `bench` writes, and what it can buy again.
 
-A list is a JSON-lines file with one line for each task, arm and seed:
-
-    {"task": "sst2", "seed": 0, "head": "epinet", "rule": "margin", "rows": [512, 7, 66001, ...]}
-
-`rows` are the rows of the training file, counted from 0 as they were read and before anything was
-carved off, in the order in which their labels were bought; the first `budget.start` are those that
-no rule chose. In a repeated pool a row's number stands as often as copies of it were bought. Only
-`task`, `seed` and `rows` are needed: `head` (which head is trained on the rows) is otherwise the
-head of `bench.own`, `rule` (what the list is called) the file's name. `pool`, `backbone`, `tune`
-and `regime`, where given, say which studies the list is for. Every other key is passed over;
-`bench` adds `rounds` (labels bought after each round), `classes` (labels bought of each class) and
+Of a line's further keys `head` (which head is trained on the rows) is otherwise the head of
+`bench.own`, `rule` (what the list is called) the file's name. `pool`, `backbone`, `tune` and
+`regime`, where given, say which studies the list is for. Every other key is passed over; `bench`
+adds `rounds` (labels bought after each round), `classes` (labels bought of each class) and
 `examples` (text and label of the first rows that the rule chose).
-
-The rows of `enn-finetune bench` for reviews are those of the file less the quarter that is tested
-on; carved rows (`task.carve`) are not in any pool, and a list that has them is refused.
 """
 
-import json
-from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 
 from enn_finetune.bench.plan import REPLAY, Arm, Cell, Place, Plan, Study
+from enn_finetune.data.bought import BoughtRows, pool_places, read_bought
 from enn_finetune.data.oracle import class_counts
 from enn_finetune.errors import InputError
 from enn_finetune.models.solvers import SOLVERS
@@ -120,7 +109,8 @@ def read_lists(plan: Plan) -> Lists:
       InputError: a file that cannot be read, or a line that is no list of bought rows.
     """
     own = plan.bench.own.partition("/")[0]
-    lines = tuple(line for file in plan.bench.replay for line in _read(Path(file), own))
+    paths = [Path(file) for file in plan.bench.replay]
+    lines = tuple(_list(line, path.stem, own) for path in paths for line in read_bought(path))
     for line in lines:
         if not any(True for study in plan.studies if line in Lists((line,))._of(study.place)):
             known = "; ".join(str(study.place) for study in plan.studies)
@@ -139,23 +129,8 @@ def with_replays(study: Study, lists: Lists) -> Study:
 
 
 def pool_rows(ids: np.ndarray, line: List) -> list[int]:
-    """The pool rows of the training rows of a list; `ids` (N,) are the training rows of a pool.
-
-    Raises:
-      InputError: a row that is not in the pool, or more often than its copies are.
-    """
-    places: dict[int, deque[int]] = defaultdict(deque)
-    for place, row in enumerate(ids.tolist()):
-        places[row].append(place)
-    found = []
-    for row in line.rows:
-        if not places.get(row):
-            raise InputError(
-                f"{line.where}: training row {row} is not in the pool (any more): it is of other "
-                "data, carved off for evaluation, thinned out, or stands in the list too often"
-            )
-        found.append(places[row].popleft())
-    return found
+    """The pool rows of the training rows of a list (see `pool_places`)."""
+    return pool_places(ids, line.rows, line.where)
 
 
 def faults(study: Study, lists: Lists, ids: np.ndarray, kept: Mapping[Cell, Rows]) -> Iterator[str]:
@@ -191,36 +166,10 @@ def faults(study: Study, lists: Lists, ids: np.ndarray, kept: Mapping[Cell, Rows
                 )
 
 
-def _read(path: Path, own: str) -> Iterator[List]:
-    try:
-        texts = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); give a list of bought rows") from error
-    for number, text in enumerate(texts, 1):
-        if text.strip():
-            yield _line(text, f"{path}, line {number}", path.stem, own)
-
-
-def _line(text: str, where: str, stem: str, own: str) -> List:
-    try:
-        found = json.loads(text)
-    except ValueError as error:
-        raise InputError(f"{where}: not JSON ({error}); write one object a line") from error
-    if not isinstance(found, dict):
-        raise InputError(f"{where}: found a {type(found).__name__}; write one object a line")
-    for name, kind in (("task", str), ("seed", int), ("rows", list)):
-        if not isinstance(found.get(name), kind):
-            raise InputError(f"{where}: {name}: found {found.get(name)!r}; see the format's text")
-    rows = cast(list[object], found["rows"])
-    if not all(isinstance(row, int) and not isinstance(row, bool) for row in rows):
-        raise InputError(f"{where}: rows: give whole numbers, those of the training rows")
-    head = found.get("head", own)
-    if head not in SOLVERS:
-        head = own
-    task, _, pool = str(found["task"]).partition(":")
-    place = {name: str(found[name]) for name in Place._fields if name in found} | {"task": task}
-    if pool:
-        place["pool"] = pool
-    rule = str(found.get("rule", stem)).removeprefix(f"{REPLAY}:")
-    arm = Arm(str(head), f"{REPLAY}:{rule}")
-    return List(where, place, arm, found["seed"], cast(list[int], rows))
+def _list(line: BoughtRows, stem: str, own: str) -> List:
+    head = str(line.values.get("head", own))
+    rule = str(line.values.get("rule", stem)).removeprefix(f"{REPLAY}:")
+    named = {name: str(line.values[name]) for name in Place._fields if name in line.values}
+    place = named | {"task": line.task} | ({"pool": line.pool} if line.pool else {})
+    arm = Arm(head if head in SOLVERS else own, f"{REPLAY}:{rule}")
+    return List(line.where, place, arm, line.seed, line.rows)
