@@ -198,7 +198,7 @@ def test_results_hold_the_summary_s_figures(folder: Path, tmp_path: Path) -> Non
                 expected = ratio["value"] or ratio["less_than"]
                 assert float(value[2]) == pytest.approx(expected, abs=0.006)
                 assert rows[name][8].startswith(f"{arm['losses_to_random']} / ")
-    for fact in ("`3f9a12c0`", "`sha256:53aa5117`", "seeds 0, 1, 2, 3", "lost to random"):
+    for fact in ("`3f9a12c0`", "`sha256:53aa5117`", "seeds 0, 1, 2, 3", "target not reached"):
         assert fact in text
     assert str(tmp_path) not in text
 

@@ -198,3 +198,28 @@ def test_the_shortest_names() -> None:
         "a · online",
     ]
     assert named(("a", "plain", "x/m"), ("a", "plain", "y/m")) == ["a · x/m", "a · y/m"]
+
+
+def test_arms_of_other_settings_are_not_paired(records: list[made.Line], tmp_path: Path) -> None:
+    """Another layer's features or another length of texts would make a weaker baseline."""
+    rows = [row for row in records if row["task"] == "cola"]
+    config = {
+        "backbone": {"layers": "auto", "path": ["here"]},
+        "acquisition": {"indices": 8},
+        "budget": {"labels": 220, "steps": None},
+    }
+    arms = sorted({str(row["rule"]) for row in rows})
+    parts = [[row for row in rows if (row["rule"] == arms[0]) == first] for first in (True, False)]
+
+    def folder(name: str, part: list[made.Line], **changes: dict[str, object]) -> Path:
+        made_with = {section: {**config[section], **changes.get(section, {})} for section in config}
+        return made.write(tmp_path / name, part, sources=[made.source(part, config=made_with)])
+
+    one = folder("one", parts[0])
+    alike = {"acquisition": {"indices": 32}, "backbone": {"path": ["there"], "rank": 8}}
+    two = folder("two", parts[1], **alike)  # keys of a later version are not known of both
+    (study,) = read_folders([one, two]).values()
+    assert len(study.records) == len(rows)
+    three = folder("three", parts[1], backbone={"layers": "last"}, budget={"steps": 5})
+    with pytest.raises(InputError, match=r"three: cola .*\(backbone.layers, budget.steps\)"):
+        read_folders([one, three])

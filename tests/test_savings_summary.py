@@ -1,6 +1,7 @@
 """The summary of an experiment: every figure of it, on curves that are known."""
 
 import json
+from collections.abc import Callable
 
 import pytest
 from savings_made import OWN, RANDOM, experiment, record, straight
@@ -145,3 +146,30 @@ def test_one_seed_is_said_to_settle_nothing() -> None:
 def test_a_missing_baseline_is_named() -> None:
     with pytest.raises(ValueError, match=r"baseline arm 'none / random'; the arms are"):
         summarise(experiment(ARMS), "macro_f1", "none / random", OWN)
+
+
+def cautions_of(arms: dict[str, Callable[[float], float]], seeds: int = 4) -> list[str]:
+    summary = summarise(
+        experiment(arms, range(seeds)), "macro_f1", RANDOM, arms.get(OWN) and OWN, resamples=20
+    )
+    return [note for note in summary["notes"] if "seeds;" not in note]
+
+
+def test_a_baseline_that_learned_nothing_is_said_to() -> None:
+    (note,) = cautions_of({RANDOM: straight(0), "linear / margin": straight(-0.001)})
+    assert note.startswith(f"{RANDOM} is not settled to score more with 200 labels than with 20")
+    assert cautions_of({RANDOM: straight(0.001), "linear / margin": straight(0.002)}) == []
+
+
+def test_arms_at_the_target_before_a_rule_chose_are_named() -> None:
+    arms = {RANDOM: straight(0.001), "linear / margin": straight(0.002)}
+    (note,) = cautions_of(arms | {"linear / entropy": lambda labels: 0.7})
+    assert note.startswith("linear / entropy: at the target with the first 20 labels")
+
+
+def test_another_head_that_is_the_stronger_baseline_is_named() -> None:
+    (note,) = cautions_of({RANDOM: straight(0.001), OWN: straight(0.002)})
+    # Both are linear in the labels, which average 110 between the first and the last evaluation.
+    assert note.startswith(f"{OWN}, random selection too, has +11.0 points of area over {RANDOM}")
+    assert "(+11.0 to +11.0)" in note
+    assert cautions_of({RANDOM: straight(0.001), OWN: straight(0.0005)}) == []

@@ -9,6 +9,7 @@ from enn_finetune.config.reading import (
     PlainValue,
     build,
     differences,
+    flatten,
     keys,
     load,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "TestbedConfig",
     "build",
     "differences",
+    "flatten",
     "keys",
     "load",
     "load_bench",

@@ -72,7 +72,8 @@ class BenchConfig:
     seeds: Span = (0, 10)
     """How many, or START:STOP."""
     baseline: str = "linear/random"
-    """The arm of the system ratio's denominator: random selection with the best plain head."""
+    """The arm of the system ratio's denominator: random selection with the plain head, on
+    frozen features a cross-validated regression."""
     own: str = "epinet/random"
     """The arm of the acquisition ratio's denominator: random selection with the head of ours."""
     develop: bool = False

@@ -69,8 +69,8 @@ def _map(tasks: Sequence[Overseen]) -> Element:
         "Labels random selection needs for the target / labels the arm needs: the system ratio "
         "with its 95 % interval; under it acquisition alone (against random selection with the "
         f"same head){' and the system ratio on the split ' + ', '.join(others) if others else ''}. "
-        "Coloured where the whole interval lies on one side of 1, and where the target was not "
-        "reached ('<'): green-blue for fewer labels, orange for a loss."
+        "'<': the target was not reached. Coloured where the whole interval lies on one side of 1: "
+        "green-blue for fewer labels, orange for a loss."
     )
     return grid([*header, "won / not settled / lost"], rows, note, class_="heat")
 

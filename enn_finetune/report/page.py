@@ -171,9 +171,9 @@ def _method(summary: Summary) -> list[Child]:
     points = {
         "Label": "a distinct training row whose label was read, those for tuning and validation "
         "included.",
-        "Target": "the mean score over seeds that random selection with the best plain head (the "
-        "baseline) has at its full budget. It is one evaluation a seed, not the best of the curve "
-        "and not smoothed.",
+        "Target": "the mean score over seeds that the baseline (random selection with the plain "
+        "head; on frozen features a cross-validated regression) has at its full budget. It is one "
+        "evaluation a seed, not the best of the curve and not smoothed.",
         "Labels to reach the target": "on the mean curve over seeds, the first evaluation at or "
         "above the target such that the mean of it and all later ones is at or above it too, "
         "linear between this evaluation and the one before. Best-so-far curves are not used, and "

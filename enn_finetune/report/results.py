@@ -6,9 +6,9 @@ from enn_finetune.report.blocks import matched_columns
 from enn_finetune.report.figures import Figures, against
 from enn_finetune.report.tables import COSTS
 from enn_finetune.report.words import (
-    BADGES,
     DASH,
     amount,
+    badge,
     direction,
     interval_text,
     labels_text,
@@ -29,9 +29,10 @@ def results_document(figures: Sequence[Figures], title: str = "Results") -> str:
         "",
         "Written by `enn-finetune report`; nothing in it was typed in by hand. Ratios above 1 are "
         "labels saved, in brackets 95 % intervals (paired bootstrap over seeds). *System*: against "
-        "random selection with the best plain head. *Alone*: acquisition alone, against random "
-        "selection with the same head. `>` before a number of labels: the target was not reached "
-        "within them; the ratio is then a bound.",
+        "the baseline of each table (random selection; on frozen features with a cross-validated "
+        "regression). *Alone*: acquisition alone, against random selection with the same head. `>` "
+        "before a number of labels: the target was not reached within them; the ratio is then a "
+        "bound. Won and lost: the whole interval is on one side of 1.",
         "",
     ]
     if len(figures) > 1:
@@ -134,7 +135,7 @@ def _savings(summary: Summary) -> Lines:
                 labels_text(arm["labels_to_target"], arm["labels_last"]),
                 "1 (baseline)" if base else _ratio(arm["system_ratio"]),
                 _ratio(alone) if arm["role"] == "prioritised" else DASH,
-                DASH if base else BADGES[outcome(arm["system_ratio"])],
+                DASH if base else badge(arm["system_ratio"]),
                 _score(arm["score_mean"], arm["score_ci95"]),
                 f"{arm['auc']:.3f}",
                 DASH if base else _mean(arm["auc_gain"]),

@@ -6,6 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
+from enn_finetune.config import flatten
 from enn_finetune.errors import InputError
 from enn_finetune.records import Record
 from enn_finetune.report import reading
@@ -13,6 +14,10 @@ from enn_finetune.report.reading import Line
 from enn_finetune.savings.curves import LOWER_IS_BETTER
 
 SECOND = "held"  # the split carved from train where the task's own is small
+SHARED = ("task.", "backbone.", "head.", "train.", "evaluation.", "budget.steps")
+"""Keys that all arms of a study must share; those of acquisition are the rules' own."""
+PLACES = {"task.data", "task.name", "task.train", "task.test", "backbone.path", "backbone.cache"}
+"""Where things lie: the fingerprint of the data and the encoder's name say what they are."""
 
 
 class StudyKey(NamedTuple):
@@ -57,7 +62,8 @@ def read_folders(folders: Sequence[Path]) -> dict[str, Study]:
     or other rounds is another study.
 
     Raises:
-      InputError: no folder; a damaged file; or two folders that disagree about a cell.
+      InputError: no folder; a damaged file; two folders that disagree about a cell; or one study
+        with another metric, other data or other settings in two of them.
     """
     if not folders:
         raise InputError("a report needs at least one folder, got none")
@@ -72,7 +78,7 @@ def read_folders(folders: Sequence[Path]) -> dict[str, Study]:
             source, cell = sources.get(place, defaults), (keys.get(place, place), arm, seed)
             study = studies.setdefault(cell[0], Study(cell[0], _metric(source, records)))
             if source and source not in study.sources:
-                _same_metric(study, source, folder)
+                _same_study(study, source, folder)
                 study.sources.append(source)
             cells[cell] = _larger(cell, cells.get(cell), (folder, records))
         for found in reading.read_bought(folder):
@@ -137,7 +143,8 @@ def _metric(source: Line, records: Sequence[Record]) -> str:
     return (scores or metrics or [""])[0]
 
 
-def _same_metric(study: Study, source: Line, folder: Path) -> None:
+def _same_study(study: Study, source: Line, folder: Path) -> None:
+    """Refuse to pair figures of another metric, of other data, or made with other settings."""
     named = source.get("metric", study.metric)
     if named != study.metric:
         raise InputError(
@@ -150,6 +157,25 @@ def _same_metric(study: Study, source: Line, folder: Path) -> None:
             f"{folder}: {study.key.task} has other data here ({source['data_fingerprint']}) than "
             "in an earlier folder; report them apart"
         )
+    for earlier in study.sources:
+        differing = _differing(earlier, source)
+        if differing:
+            raise InputError(
+                f"{folder}: {study.key.task} was run with other settings here than in an earlier "
+                f"folder ({', '.join(differing)}), so its arms cannot be paired; report them apart"
+            )
+
+
+def _differing(one: Line, other: Line) -> list[str]:
+    """Keys that all arms must share and that two entries of studies.json give other values."""
+    ours, theirs = (_keys(entry.get("config")) for entry in (one, other))
+    return sorted(name for name in ours.keys() & theirs.keys() if ours[name] != theirs[name])
+
+
+def _keys(config: object) -> dict[str, object]:
+    found = flatten(config) if isinstance(config, dict) else {}
+    kept = {name: value for name, value in found.items() if name.startswith(SHARED)}
+    return {name: value for name, value in kept.items() if name not in PLACES}
 
 
 def _content(records: Iterable[Record]) -> dict[Hashable, dict[str, float]]:

@@ -80,14 +80,22 @@ def interval_text(ci95: list[float | None] | None) -> str:
 def outcome(ratio: RatioJson) -> Outcome:
     """Whether labels were saved: settled only where the whole interval is on one side of 1.
 
-    An arm that did not reach the target lost, whatever its interval says: never quietly worse.
+    The target is the baseline's own mean in the end, which an arm just as good misses half the
+    time: it has lost where no resample but the widest reaches the target with fewer labels.
     """
-    if ratio["less_than"] is not None:
-        return "more"
     low, high = ratio["ci95"] or (None, None)
     if low is not None and low > 1:
         return "fewer"
-    return "more" if high is not None and high < 1 else "unsettled"
+    missed = ratio["less_than"] is not None
+    return "more" if high is not None and (high < 1 or (missed and high <= 1)) else "unsettled"
+
+
+def badge(ratio: RatioJson) -> str:
+    """The outcome in a few words, a target that was not reached among them."""
+    kind = outcome(ratio)
+    if ratio["less_than"] is None:
+        return BADGES[kind]
+    return "lost: target not reached" if kind == "more" else "target not reached, not settled"
 
 
 def match_outcome(ratio: RatioJson) -> Outcome:
@@ -143,17 +151,17 @@ def _verdict(name: str, arm: ArmJson, summary: Summary) -> Verdict:
     missed = f"; nor did {100 * ratio['unreached']:.0f} % of bootstrap resamples"
     missed = missed if ratio["ci95"] else ""
     if ratio["value"] is None:
+        open_end = ", which is not settled" if result == "unsettled" else ""
         sentence = (
             f"did not reach {goal}, which {reference(summary)} reaches with "
             f"{summary['baseline_labels']:,.0f} labels, within its {arm['labels_last']:,.0f} labels"
-            f" ({seeds}{missed})."
+            f" ({seeds}{missed}){open_end}."
         )
     elif result == "unsettled":
         sentence = f"{took}: {_change(ratio['value'])} ({spread}, {seeds}), which is not settled."
     else:
         sentence = f"{took}: {_change(ratio['value'])} ({spread}, {seeds})."
-    badge = BADGES[result] if ratio["value"] is not None else "lost: target not reached"
-    return Verdict(name, result, badge, ratio_text(ratio), sentence, _detail(arm, summary))
+    return Verdict(name, result, badge(ratio), ratio_text(ratio), sentence, _detail(arm, summary))
 
 
 def _change(ratio: float) -> str:

@@ -30,7 +30,7 @@ def compare_arm(
 
     Args:
       full: the arm's curves, larger is better, sharing a seed with the baseline at least.
-      baseline: random selection with the best plain head.
+      baseline: random selection with the plain head.
       reference: random selection with the arm's head, if there is one.
       sign: -1 where smaller scores are better.
       resamples: of the bootstrap.

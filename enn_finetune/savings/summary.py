@@ -6,6 +6,7 @@ import numpy as np
 
 from enn_finetune.records import Record
 from enn_finetune.savings.arms import compare_arm, costs
+from enn_finetune.savings.cautions import cautions
 from enn_finetune.savings.curves import (
     Curve,
     Evaluations,
@@ -46,7 +47,7 @@ def summarise(
     Args:
       records: lines of records.jsonl; see `Record`.
       metric: the task's score; all other metrics are reported at the full budget.
-      baseline: the arm that selects at random with the best plain head.
+      baseline: the arm that selects at random with the plain head.
       own: the arm that selects at random with our head, if there is one.
       split: which split's evaluations count.
       resamples: bootstrap resamples.
@@ -82,7 +83,8 @@ def summarise(
             if name in DRAWN:
                 entry["curves"][name] = curve_json(other)
         arms[arm] = entry
-    notes += _doubts(stacks, baseline) + _unpaired(arms, uniform)
+    notes += _doubts(stacks, baseline) + cautions(stacks[baseline], arms)
+    notes += _unpaired(arms, uniform)
     score = mean_interval(stacks[baseline].scores[:, -1] * sign)
     return Summary(
         metric=metric,
