@@ -98,8 +98,10 @@ def keep(given: argparse.Namespace, data: Data, cell: Cell) -> None:
         file.write(json.dumps(line) + "\n")
 
 
-def kept_cells(given: argparse.Namespace, encoder: str, task: str, data: Data) -> dict[int, Cell]:
-    """The finished cells of an encoder and a task, by their labels."""
+def kept_cells(
+    given: argparse.Namespace, encoder: str, task: str, data: Data, commits: set[str]
+) -> dict[int, Cell]:
+    """The finished cells of an encoder and a task, by their labels; their commits are added."""
     if not given.keep or not given.keep.exists():
         return {}
     found = {}
@@ -114,6 +116,7 @@ def kept_cells(given: argparse.Namespace, encoder: str, task: str, data: Data) -
                 head: {score: np.asarray(values) for score, values in of.items()}
                 for head, of in cell["scores"].items()
             }
+            commits.add(cell["commit"])
             found[cell["labels"]] = Cell(encoder, task, cell["labels"], scores, cell["unconverged"])
     return found
 
@@ -204,13 +207,14 @@ def main() -> None:
     given, start = options(), time.perf_counter()
     found: list[Cell] = []
     left_out: list[str] = []
+    commits: set[str] = set()
     fingerprints: dict[str, str] = {}
     for encoder in given.encoders:
         for task in given.tasks:
             with Display() as display:
                 data = load(given, encoder, task, display)
             fingerprints[task] = data.fingerprint
-            kept = kept_cells(given, encoder, task, data)
+            kept = kept_cells(given, encoder, task, data, commits)
             fits = [n for n in given.labels if n <= len(data.labels)]
             for n in sorted(set(given.labels) - set(fits)):
                 left_out.append(f"{encoder} {task} {n}: the pool has {len(data.labels)} rows")
@@ -232,6 +236,7 @@ def main() -> None:
         "layers": given.layers,
         "encoders": list(given.encoders),
         "data_fingerprints": fingerprints,
+        "commits_of_kept_cells": sorted(commits),
         "seconds": time.perf_counter() - start,
     }
     print(json.dumps(finite(figures | provenance())))

@@ -3,9 +3,10 @@
     python benchmarks/pack.py DIR benchmarks/records/NAME
 
 DIR is of `enn-finetune bench`, `intended` or `testbed`. Metrics are rounded to six decimals. Of the
-bought rows, which hold texts of data sets that are not ours, only those of `intended` are kept, and
-of these what its page reads: how many rows disagree by round, and in place of the rows a digest of
-them, so that arms that bought the same rows in the same order are still told.
+bought rows, which hold texts of data sets that are not ours, what the page counts is kept: labels
+of each class; of `intended` how many rows disagree by round. Of the rows themselves stand the
+numbers of those that no rule chose and a digest of all, so that arms that began alike, or bought
+the same, are still told.
 """
 
 import argparse
@@ -15,13 +16,14 @@ import lzma
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import cast
 
 from enn_finetune.files import atomic_write
 
 Line = dict[str, object]
 SOURCES = ("studies.json", "study.json")
 CELL = ("task", "pool", "backbone", "tune", "regime", "head", "rule", "seed")
-READ = ("rounds", "disagreeing")
+READ = ("rounds", "disagreeing", "classes")
 DECIMALS = 6
 
 
@@ -34,11 +36,12 @@ def record(line: Line) -> Line:
 
 
 def bought(line: Line) -> Line:
-    """The line of a cell of `intended`, its rows as one number."""
-    digest = hashlib.sha256(json.dumps(line["rows"]).encode()).digest()
-    return {name: line[name] for name in (*CELL, *READ)} | {
-        "rows": [int.from_bytes(digest[:6], "big")]
-    }
+    """The line of a cell without texts, its rows as the first ones and one number for all."""
+    rows, rounds = cast(list[int], line["rows"]), cast(list[int], line.get("rounds") or [0])
+    digest = hashlib.sha256(json.dumps(rows).encode()).digest()
+    first = [] if "disagreeing" in line else rows[: rounds[0]]
+    kept = {name: line[name] for name in (*CELL, *READ) if name in line}
+    return kept | {"rows": [*first, int.from_bytes(digest[:6], "big")]}
 
 
 def lines_of(path: Path) -> list[Line]:
@@ -57,7 +60,7 @@ def pack(source: Path, target: Path) -> None:
     """Write the files of one folder into another."""
     target.mkdir(parents=True, exist_ok=True)
     atomic_write(target / "records.jsonl.xz", packed(lines_of(source / "records.jsonl"), record))
-    rows = [line for line in lines_of(source / "bought.jsonl") if "disagreeing" in line]
+    rows = lines_of(source / "bought.jsonl")
     if rows:
         atomic_write(target / "bought.jsonl.xz", packed(rows, bought))
     for name in SOURCES:

@@ -75,6 +75,8 @@ def parser() -> argparse.ArgumentParser:
     report.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="written by bench")
     report.add_argument("--out", type=Path, required=True, metavar="FILE", help="such as a.html")
     report.add_argument("--results", type=Path, metavar="FILE", help="the same tables as Markdown")
+    report.add_argument("--baseline", metavar="ARM", help="other than named by what DIR holds")
+    report.add_argument("--own", metavar="ARM", help="random selection with our head, likewise")
 
     score = commands.add_parser(
         "score", help="class probabilities and uncertainty of every row of a file"
@@ -244,7 +246,8 @@ def _failures(arguments: argparse.Namespace, failed: Sequence[str]) -> int:
 def _report(arguments: argparse.Namespace) -> int:
     from enn_finetune.report import command
 
-    command.show(arguments.folders, arguments.out, arguments.results)
+    named = {"baseline": arguments.baseline, "own": arguments.own}
+    command.show(arguments.folders, arguments.out, arguments.results, **named)
     return 0
 
 

@@ -1,6 +1,7 @@
 """Benchmarks: what is complete stays, what is missing is run, and nothing is run twice."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,8 +11,10 @@ import pytest
 import tiny_bench
 import tiny_runs
 
+from enn_finetune import records
 from enn_finetune.bench import cells, store
-from enn_finetune.config import ConfigError
+from enn_finetune.bench import run as bench
+from enn_finetune.config import ConfigError, load_bench
 from enn_finetune.session import RunStoppedError
 
 PLACE = {"task": "letters", "pool": "plain", "backbone": "bert", "tune": "frozen", "regime": "pool"}
@@ -80,6 +83,28 @@ def test_a_complete_benchmark_runs_nothing(whole):
     before = tiny_bench.left_by(out)
     assert tiny_bench.run(config, out, resume=True) == (0, (), 4)
     assert tiny_bench.left_by(out) == before
+
+
+def test_another_baseline_is_taken_up_without_a_run(whole, tmp_path):
+    config, out = whole
+    shutil.copytree(out, tmp_path / "out")
+    keys = ("bench.baseline=epinet/bald", "bench.own=linear/random")
+    assert tiny_bench.run(config, tmp_path / "out", *keys, resume=True) == (0, (), 4)
+    (entry,) = json.loads((tmp_path / "out" / store.STUDIES).read_text())
+    (before,) = json.loads((out / store.STUDIES).read_text())
+    assert entry == {**before, "baseline": "epinet/bald", "own": "linear/random"}
+
+
+def test_results_of_another_commit_are_told(whole, tmp_path, monkeypatch, capsys):
+    config, out = whole
+    shutil.copytree(out, tmp_path / "out")
+    assert [line["commit"] for line in tiny_bench.lines(out, store.DONE)] == [records.commit()] * 2
+    monkeypatch.setattr("enn_finetune.bench.run.commit", lambda: "abc1234")
+    monkeypatch.setattr("enn_finetune.bench.run._Runner.run", lambda runner, jobs: len(jobs))
+    file = load_bench(config, ("bench.seeds=3",))
+    assert bench.run(file, tmp_path / "out", resume=True) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert f"holds results of commit {records.commit()}, and what is run now is of abc1234" in told
 
 
 def test_changed_keys_are_refused_by_name(whole):

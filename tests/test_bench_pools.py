@@ -82,12 +82,23 @@ def test_a_list_of_another_framework_needs_three_keys(world, tmp_path):
             r"rows, number 1: found 0\.5; give whole",
         ),
         ({"task": "letters", "seed": 0}, "rows: found None"),
-        ({"task": "words", "seed": 0, "rows": [*range(20)]}, "which is none of: letters"),
+        (
+            {"task": "words", "seed": 0, "rows": [*range(20)]},
+            "which is none of the frozen .*: letters",
+        ),
         (
             {"task": "letters", "seed": 0, "rows": [*range(9990, 9999), *range(9)]},
             "row 9990 is not",
         ),
         ({"task": "letters", "seed": 0, "rows": [3] * 16}, "row 3 is not .* too often"),
+        (
+            {"task": "letters", "seed": 0, "rows": [*range(20)], "head": "epinett"},
+            "line 1: head: found 'epinett', .* nearest is epinet",
+        ),
+        (
+            {"task": "letters", "seed": 0, "rows": [*range(20)], "regime": "online"},
+            "none of the frozen studies",
+        ),
     ],
 )
 def test_lists_that_cannot_be_replayed(world, tmp_path, monkeypatch, line, message):
@@ -97,6 +108,13 @@ def test_lists_that_cannot_be_replayed(world, tmp_path, monkeypatch, line, messa
     (tmp_path / "list.jsonl").write_text(json.dumps(line) + "\n")
     with pytest.raises(InputError, match=message):
         tiny_bench.run(config, tmp_path / "out", f"replay={tmp_path}/list.jsonl")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_arm_that_buys_a_list_no_file_has(world, tmp_path):
+    config = tiny_bench.write_config(tmp_path, world)
+    with pytest.raises(InputError, match=r"bench.arms: epinet/replay:theirs: no list of that name"):
+        tiny_bench.run(config, tmp_path / "out", "bench.arms=linear/random,epinet/replay:theirs")
     assert not (tmp_path / "out").exists()
 
 

@@ -149,6 +149,12 @@ def test_a_config_of_a_single_run_is_a_benchmark_of_one_study():
     assert list(found) == ["cola · minilm · frozen"]
 
 
+def test_a_single_run_whose_tuning_no_study_has_is_refused(tmp_path):
+    (tmp_path / "run.toml").write_text('[backbone]\ntune = "lora"\n')
+    with pytest.raises(ConfigError, match=r"backbone\.tune: got 'lora'; .* frozen or full"):
+        load_bench(tmp_path / "run.toml")
+
+
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_every_shipped_benchmark_can_be_planned(name):
     file = load_bench(ROOT / "configs" / f"{name}.toml")

@@ -7,6 +7,7 @@ adds `rounds` (labels bought after each round), `classes` (labels bought of each
 `examples` (text and label of the first rows that the rule chose).
 """
 
+import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -111,21 +112,42 @@ def read_lists(plan: Plan) -> Lists:
     own = plan.bench.own.partition("/")[0]
     paths = [Path(file) for file in plan.bench.replay]
     lines = tuple(_list(line, path.stem, own) for path in paths for line in read_bought(path))
+    frozen = [study.place for study in plan.studies if study.place.tune == "frozen"]
     for line in lines:
-        if not any(True for study in plan.studies if line in Lists((line,))._of(study.place)):
-            known = "; ".join(str(study.place) for study in plan.studies)
-            raise InputError(f"{line.where}: for {dict(line.place)}, which is none of: {known}")
+        if not any(list(Lists((line,))._of(place)) for place in frozen):
+            known = "; ".join(map(str, frozen)) or "none in this benchmark"
+            raise InputError(
+                f"{line.where}: for {dict(line.place)}, which is none of the frozen studies, the "
+                f"only ones that buy lists again: {known} (`train` with proxy.replay trains the "
+                "whole encoder on one)"
+            )
     return Lists(lines)
 
 
-def with_replays(study: Study, lists: Lists) -> Study:
-    """The study with the arms of the lists after its own; online has none.
+def with_replays(plan: Plan, lists: Lists) -> Plan:
+    """The plan with the arms of the lists after the own ones of its frozen studies.
 
     A seed that a list has no line for is left out of its arm only.
+
+    Raises:
+      InputError: `bench.arms` names a list that no file has.
     """
-    if study.place.tune != "frozen":
-        return study
-    return study._replace(arms=(*study.arms, *lists.arms(study.place)))
+    for study in plan.studies:
+        given = lists.arms(study.place) if study.place.tune == "frozen" else []
+        missing = [arm for arm in study.arms if arm.rule.startswith(REPLAY) and arm not in given]
+        if missing:
+            raise InputError(
+                f"bench.arms: {missing[0]}: no list of that name for {study.place}; name its file "
+                "in bench.replay (the arm then comes by itself)"
+            )
+    return plan._replace(
+        studies=tuple(
+            study._replace(arms=tuple(dict.fromkeys((*study.arms, *lists.arms(study.place)))))
+            if study.place.tune == "frozen"
+            else study
+            for study in plan.studies
+        )
+    )
 
 
 def pool_rows(ids: np.ndarray, line: List) -> list[int]:
@@ -168,8 +190,13 @@ def faults(study: Study, lists: Lists, ids: np.ndarray, kept: Mapping[Cell, Rows
 
 def _list(line: BoughtRows, stem: str, own: str) -> List:
     head = str(line.values.get("head", own))
+    if head not in SOLVERS:
+        near = difflib.get_close_matches(head, SOLVERS, n=1, cutoff=0.0)[0]
+        raise InputError(
+            f"{line.where}: head: found {head!r}, which names what is trained on the rows; the "
+            f"nearest is {near}; without the key it is the head of bench.own, {own}"
+        )
     rule = str(line.values.get("rule", stem)).removeprefix(f"{REPLAY}:")
     named = {name: str(line.values[name]) for name in Place._fields if name in line.values}
     place = named | {"task": line.task} | ({"pool": line.pool} if line.pool else {})
-    arm = Arm(head if head in SOLVERS else own, f"{REPLAY}:{rule}")
-    return List(line.where, place, arm, line.seed, line.rows)
+    return List(line.where, place, Arm(head, f"{REPLAY}:{rule}"), line.seed, line.rows)

@@ -16,7 +16,7 @@ from enn_finetune.config.rules import pays_no_heed
 from enn_finetune.errors import InputError
 from enn_finetune.problem import Problem
 from enn_finetune.progress import Display
-from enn_finetune.records import Record
+from enn_finetune.records import Record, commit
 from enn_finetune.sittings import stoppable
 
 CELLS = "cells"  # checkpoints of trained cells under way
@@ -58,9 +58,7 @@ def run(
     """
     wanted = plan(file)
     lists = replay.read_lists(wanted)
-    wanted = wanted._replace(
-        studies=tuple(replay.with_replays(study, lists) for study in wanted.studies)
-    )
+    wanted = replay.with_replays(wanted, lists)
     check(out, wanted, resume=resume)
     with CellDisplay(quiet=quiet) as display:
         library = Library(display)
@@ -70,7 +68,14 @@ def run(
         if lists.lines:
             _check_lists(ready, lists, library, Store(out).bought())
         with open_store(out, wanted, resume=resume) as store:
+            store.rename(wanted.bench.baseline, wanted.bench.own)
             jobs = list(_jobs(ready, store, lists))
+            others = [one for one in store.commits() if one != commit()]
+            if jobs and others:
+                display.say(
+                    f"warning: {out} holds results of commit {', '.join(others)}, and what is run "
+                    f"now is of {commit()}: arms of one study may differ in more than their rules"
+                )
             with stoppable(out, command):
                 return _Runner(wanted, store, library, lists, display, command).run(jobs)
 

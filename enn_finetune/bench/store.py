@@ -2,7 +2,7 @@
 
     records.jsonl   one line an evaluation
     bought.jsonl    one line a cell and seed: see `replay`
-    done.jsonl      one line a call: the study, the arm and the seeds whose lines are all there
+    done.jsonl      one line a call: study, arm, commit, and the seeds whose lines are all there
     studies.json    one entry a study: where its figures come from
 
 Lines are added and flushed to the disk in that order, so that a line of done.jsonl vouches for the
@@ -38,6 +38,17 @@ class Store:
             self.studies = {_place(entry): entry for entry in _entries(folder / STUDIES)}
             self.done = {cell for line in _lines(folder / DONE) for cell in _cells(line)}
 
+    def rename(self, baseline: str, own: str) -> None:
+        """Say anew which arms the studies that are here already are compared with."""
+        for place, entry in self.studies.items():
+            if (entry.get("baseline"), entry.get("own")) != (baseline, own):
+                self.describe(place, {**entry, "baseline": baseline, "own": own})
+
+    def commits(self) -> list[str]:
+        """The commits that results here were made with, as far as they say."""
+        found = [str(line["commit"]) for line in _lines(self.folder / DONE) if "commit" in line]
+        return list(dict.fromkeys(found))
+
     def bought(self) -> dict[Cell, list[int]]:
         """The training rows that each complete cell bought."""
         lines = _lines(self.folder / BOUGHT) if self.done else []
@@ -59,7 +70,8 @@ class Store:
         """Keep the results of some seeds of an arm."""
         _append(self.folder / RECORDS, lines)
         _append(self.folder / BOUGHT, bought)
-        _append(self.folder / DONE, [{**place._asdict(), **arm._asdict(), "seeds": list(seeds)}])
+        about = {**place._asdict(), **arm._asdict()}
+        _append(self.folder / DONE, [{**about, "seeds": list(seeds), "commit": records.commit()}])
         self.done |= {Cell(place, arm, seed) for seed in seeds}
 
     def describe(self, place: Place, entry: PlainDict) -> None:

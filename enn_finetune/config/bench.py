@@ -164,7 +164,7 @@ def load_bench(path: Path | str, overrides: Sequence[str] = ()) -> BenchFile:
     name_custom_task(told, keys)
     faults: list[str] = []
     if section is None:
-        section = _one_study(keys)
+        section = _one_study(keys, faults)
     elif not isinstance(section, dict):
         raise ConfigError(f"{path}: bench: got {section!r}; write it as a section [bench]")
     tables = section.pop("set", [])
@@ -203,9 +203,14 @@ def _chosen(name: str) -> str:
     return f"{name}: a benchmark chooses this itself; say it in {_CHOSEN[name]}"
 
 
-def _one_study(keys: PlainDict) -> PlainDict:
+def _one_study(keys: PlainDict, faults: list[str]) -> PlainDict:
     """The section bench of a file that describes a single run; the keys it takes over are gone."""
     tuned, path = keys.pop("backbone.tune", "frozen"), keys.pop("backbone.path", None)
+    if tuned not in ("frozen", "full"):
+        faults.append(
+            f"backbone.tune: got {tuned!r}; a benchmark trains nothing (bench.regimes = frozen) or "
+            "the whole encoder (pool, online): set it to frozen or full, or use `train`"
+        )
     regime = keys.pop("regime", "pool")
     pool = keys.pop("task.pool", "plain")
     section: PlainDict = {"regimes": [regime if tuned == "full" else "frozen"]}

@@ -21,7 +21,14 @@ from enn_finetune.savings import RESAMPLES
 EXAMPLES = 8
 
 
-def show(folders: Sequence[Path], out: Path, results: Path | None = None) -> None:
+def show(
+    folders: Sequence[Path],
+    out: Path,
+    results: Path | None = None,
+    *,
+    baseline: str | None = None,
+    own: str | None = None,
+) -> None:
     """Write the page and its summary, the Markdown if asked for, and a table on the terminal.
 
     Raises:
@@ -34,6 +41,8 @@ def show(folders: Sequence[Path], out: Path, results: Path | None = None) -> Non
             f"{apart[0]} holds results of `enn-finetune intended` or `testbed`, which have a page "
             "of their own; give it alone"
         )
+    if apart and (baseline or own):
+        raise InputError(f"--baseline, --own: {apart[0]} is not of `bench`; leave them out")
     if apart and intended.holds(apart[0]):
         intended.run(apart[0], out, results=results)
         return
@@ -42,7 +51,7 @@ def show(folders: Sequence[Path], out: Path, results: Path | None = None) -> Non
             raise InputError(f"--results {results}: there is no such document of a testbed study")
         testbed.show(apart[0], out)
         return
-    summary, console = run(folders, out, results=results), Console()
+    summary, console = run(folders, out, results=results, baseline=baseline, own=own), Console()
     console.print(summary_table(summary))
     console.print(f"report: {out}", highlight=False)
 

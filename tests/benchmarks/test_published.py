@@ -73,4 +73,15 @@ def test_packing_keeps_what_the_page_reads_and_no_text(tmp_path):
     assert found[0]["rows"] == found[1]["rows"] != found[2]["rows"]
     assert [line["disagreeing"] for line in found] == [[0, 1]] * 3
     assert "secret" not in json.dumps(found)
+    for line in lines:  # those of a benchmark
+        del line["disagreeing"]
+        line["classes"] = {"a": 2}
+    (source / "bought.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    pack(source, tmp_path / "target")
+    found = read("bought.jsonl.xz")
+    assert [line["rows"][0] for line in found] == [3, 3, 1], "no rule chose the first ones"
+    assert found[0]["rows"] == found[1]["rows"] != found[2]["rows"]
+    assert [len(line["rows"]) for line in found] == [2] * 3
+    assert [line["classes"] for line in found] == [{"a": 2}] * 3
+    assert "secret" not in json.dumps(found)
     assert (tmp_path / "target" / "studies.json").read_text() == "[]"
