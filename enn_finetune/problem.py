@@ -148,7 +148,8 @@ def choose_rows(task: tasks.Task, splits: tuple[Split, ...], config: Config) -> 
     if config.budget.labels > len(selection.pool):
         raise ConfigError(
             f"budget.labels: {config.budget.labels} is more than the {len(selection.pool)} "
-            f"training rows of {task.name}"
+            f"rows in the pool of {task.name}; its training file has {len(splits[0])}, of which "
+            "task.carve, task.develop and task.pool set some aside"
         )
     if wanted.pool == "rare":
         others = (metric for metric in task.metrics if metric != "f1")

@@ -8,6 +8,7 @@
 Needs scikit-learn (extra `sklearn`).
 """
 
+import numbers
 from collections.abc import Sequence
 from typing import Self, cast
 
@@ -201,8 +202,8 @@ class EpinetClassifier(ClassifierMixin, BaseEstimator):
 
 
 def _count(n_indices: int) -> int:
-    if n_indices < 1:
-        raise ValueError(f"n_indices: expected at least 1, found {n_indices}")
+    if not isinstance(n_indices, numbers.Integral) or n_indices < 1:
+        raise ValueError(f"n_indices: expected a whole number from 1, found {n_indices!r}")
     return int(n_indices)
 
 

@@ -145,6 +145,15 @@ def test_records_say_which_arm_what_it_scored_and_what_it_cost(margin):
     assert of_seed[2]["scoring"]["seconds"] > of_seed[1]["scoring"]["seconds"] > 0
 
 
+def test_random_selection_needs_its_last_fit_alone(ground):
+    """The others draw the curve: a run that ends there would not have made them."""
+    course = Course("random", ("epinet",))
+    found = run_course(course, ground.problem, study_made.config(), [0], ground=ground)
+    training = [line["training"]["flops"] for line in found.records]
+    assert training == [training[0]] * 3
+    assert {line["scoring"]["flops"] for line in found.records} == {0}
+
+
 def test_a_head_that_only_reads_is_told_apart_from_one_that_buys(ground):
     course = Course("margin", ("epinet", "shaped"))
     found = run_course(course, ground.problem, study_made.config(), [0], ground=ground)

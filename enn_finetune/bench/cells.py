@@ -149,4 +149,6 @@ class Costs:
         share = self._config.acquisition.candidates_share
         if share < 1:  # from the second time on, those that past scores name
             left = [*left[:1], *(min(n, math.ceil(share * self._rows)) for n in left[1:])]
+        if self._config.acquisition.rule == "random":  # earlier fits only draw the curve
+            steps = steps[-1:]
         return sum(steps) * train.batch, sum(left)

@@ -122,7 +122,9 @@ class _Run:
         keys = self._keys(number)
         for solver in self.training:
             self.fits[solver], cost = fit_all(solver, self.ground, self.oracles, keys, work)
-            self.training[solver] = self.training[solver].plus(cost)
+            # Where no fit chooses, those before the last one only draw the curve.
+            earlier = Cost() if self.course.blind else self.training[solver]
+            self.training[solver] = earlier.plus(cost)
         for head in self.course.heads:
             solving, indices = SOLVERS[head], self.config.evaluation.indices
             fits = self.fits[solving.fit]
