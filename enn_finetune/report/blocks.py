@@ -252,4 +252,4 @@ def heat(ratio: RatioJson, kind: Outcome) -> str:
     """The strength of a cell's colour: none where unsettled, else by how far from 1."""
     value = ratio["value"] or ratio["more_than"] or ratio["less_than"] or 1.0
     far = min(max(value, 1 / value), 4.0) - 1
-    return f"--heat:{0 if kind == 'unsettled' else 12 + 14 * far:.0f}%"
+    return f"--heat:{0 if kind == 'unsettled' else 12 + 7 * far:.0f}%"

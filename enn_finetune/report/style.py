@@ -57,6 +57,7 @@ summary { cursor: pointer; font-weight: 600; }
 .heat .ratio { font-weight: 600; }
 .heat td .small { font-size: .78rem; line-height: 1.35; }
 td .muted { font-size: .8rem; }
+.heat td.fewer .muted, .heat td.more .muted { color: var(--ink); }
 .heat td .small.tone, .heat td .small .tone { color: var(--tone); }
 figure { margin: 0; break-inside: avoid; }
 .scroll { overflow-x: auto; margin: .6rem 0; }
