@@ -1,6 +1,6 @@
 """Results to be committed: what the report reads of them, compressed.
 
-    python benchmarks/pack.py DIR benchmarks/records/NAME
+    python benchmarks/pack.py DIR [DIR ...] benchmarks/records/NAME
 
 DIR is of `enn-finetune bench`, `intended` or `testbed`. Metrics are rounded to six decimals. Of the
 bought rows, which hold texts of data sets that are not ours, what the page counts is kept: labels
@@ -14,14 +14,14 @@ import hashlib
 import json
 import lzma
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
 from enn_finetune.files import atomic_write
 
 Line = dict[str, object]
-SOURCES = ("studies.json", "study.json")
+STUDIES = "studies.json"
 CELL = ("task", "pool", "backbone", "tune", "regime", "head", "rule", "seed")
 READ = ("rounds", "disagreeing", "classes")
 DECIMALS = 6
@@ -56,21 +56,43 @@ def packed(lines: list[Line], change: Callable[[Line], Line]) -> bytes:
     return lzma.compress(text.encode(), preset=9)
 
 
-def pack(source: Path, target: Path) -> None:
-    """Write the files of one folder into another."""
+def studies(sources: Sequence[Path], records: Sequence[Line]) -> list[Line]:
+    """The entries of all folders' studies.json that have records."""
+    texts = [
+        path.read_text("utf-8") for path in (one / STUDIES for one in sources) if path.exists()
+    ]
+    found = [entry for text in texts for entry in json.loads(text)]
+    ran = {place(line) for line in records}
+    kept = [entry for entry in found if place(entry) in ran]
+    if len({place(entry) for entry in kept}) < len(kept):
+        raise SystemExit("two of the folders have results of one study; pack one of them")
+    return kept
+
+
+def place(line: Line) -> tuple[object, ...]:
+    """The columns that say of which study a line is."""
+    return tuple(line.get(name) for name in CELL[:5])
+
+
+def pack(sources: Sequence[Path], target: Path) -> None:
+    """Write the files of folders into another one."""
+    records = [line for one in sources for line in lines_of(one / "records.jsonl")]
+    found = studies(sources, records)
     target.mkdir(parents=True, exist_ok=True)
-    atomic_write(target / "records.jsonl.xz", packed(lines_of(source / "records.jsonl"), record))
-    rows = lines_of(source / "bought.jsonl")
+    atomic_write(target / "records.jsonl.xz", packed(records, record))
+    rows = [line for one in sources for line in lines_of(one / "bought.jsonl")]
     if rows:
         atomic_write(target / "bought.jsonl.xz", packed(rows, bought))
-    for name in SOURCES:
-        if (source / name).exists():
-            shutil.copy(source / name, target / name)
+    if found:
+        atomic_write(target / STUDIES, json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+    for one in sources:
+        if (one / "study.json").exists():  # of a testbed
+            shutil.copy(one / "study.json", target / "study.json")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("source", type=Path)
+    parser.add_argument("sources", type=Path, nargs="+", help="what was run side by side is joined")
     parser.add_argument("target", type=Path)
     given = parser.parse_args()
-    pack(given.source, given.target)
+    pack(given.sources, given.target)

@@ -1,6 +1,7 @@
 """Strict settings for every test: four CPU devices, rank promotion raises, no network."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,14 @@ import pytest
 from enn_finetune.study import forget_programs
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# Runs that are started, cut off and gone on with compile the same programs again and again: more
+# than half of the tests' time. JAX writes there without locks, so each worker has a folder of its
+# own, and child processes (which would inherit a variable of the environment) have none.
+PROGRAMS = tempfile.TemporaryDirectory(prefix="programs-", ignore_cleanup_errors=True)
+jax.config.update("jax_compilation_cache_dir", PROGRAMS.name)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
 MANY_MAPS = 25_000
 ROOT = Path(__file__).resolve().parents[1]

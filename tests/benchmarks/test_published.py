@@ -61,8 +61,9 @@ def test_packing_keeps_what_the_page_reads_and_no_text(tmp_path):
     (source / "bought.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     record = {**place, "metrics": {"accuracy": 0.123456789}}
     (source / "records.jsonl").write_text(json.dumps(record) + "\n")
-    (source / "studies.json").write_text("[]")
-    pack(source, tmp_path / "target")
+    entry = {**place, "seconds": 3}
+    (source / "studies.json").write_text(json.dumps([entry, {**entry, "task": "begun only"}]))
+    pack([source], tmp_path / "target")
 
     def read(name: str) -> list[dict]:
         text = lzma.decompress((tmp_path / "target" / name).read_bytes()).decode()
@@ -77,11 +78,29 @@ def test_packing_keeps_what_the_page_reads_and_no_text(tmp_path):
         del line["disagreeing"]
         line["classes"] = {"a": 2}
     (source / "bought.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    pack(source, tmp_path / "target")
+    pack([source], tmp_path / "target")
     found = read("bought.jsonl.xz")
     assert [line["rows"][0] for line in found] == [3, 3, 1], "no rule chose the first ones"
     assert found[0]["rows"] == found[1]["rows"] != found[2]["rows"]
     assert [len(line["rows"]) for line in found] == [2] * 3
     assert [line["classes"] for line in found] == [{"a": 2}] * 3
     assert "secret" not in json.dumps(found)
-    assert (tmp_path / "target" / "studies.json").read_text() == "[]"
+    assert json.loads((tmp_path / "target" / "studies.json").read_text()) == [entry]
+
+
+def test_what_was_run_side_by_side_is_packed_together(tmp_path):
+    from pack import pack
+
+    def folder(name: str, task: str):
+        (tmp_path / name).mkdir()
+        line = {"task": task, "metrics": {"accuracy": 0.5}}
+        (tmp_path / name / "records.jsonl").write_text(json.dumps(line) + "\n")
+        (tmp_path / name / "studies.json").write_text(json.dumps([{"task": task}]))
+        return tmp_path / name
+
+    one, two, again = folder("one", "cola"), folder("two", "rte"), folder("again", "cola")
+    pack([one, two], tmp_path / "joined")
+    found = json.loads((tmp_path / "joined" / "studies.json").read_text())
+    assert found == [{"task": "cola"}, {"task": "rte"}]
+    with pytest.raises(SystemExit, match="one study"):
+        pack([one, again], tmp_path / "none")
