@@ -110,5 +110,5 @@ def pays_no_heed(rules: Sequence[str]) -> str:
     verb = "pay" if len(deaf) > 1 else "pays"
     return (
         f"acquisition.targets: {', '.join(deaf)} {verb} no heed to the rows it names; rules that "
-        "do are vtl_features, itl_features, epig and others (README, Named targets)"
+        "do are ctl_features, vtl_features, epig and others (README, Named targets)"
     )

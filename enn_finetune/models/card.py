@@ -64,7 +64,7 @@ def readme(
     if card.metrics:
         lines += ["| metric (held-out rows) | value |", "|---|---|"]
         lines += [f"| {name} | {value:.4f} |" for name, value in card.metrics.items()] + [""]
-    return "\n".join(lines) + USE
+    return "\n".join(lines).rstrip("\n") + "\n\n" + USE  # a table ends with an empty line
 
 
 PAIRS = {
