@@ -78,7 +78,8 @@ def run(
 
     Each line of the output has the row's line in the input, its `id` if it has one, its texts, the
     predicted label, the class probabilities, total, aleatoric and epistemic uncertainty in nats,
-    and its rank by epistemic uncertainty (1 is the most uncertain: what to label next). A row that
+    and its rank by epistemic uncertainty (1 is the most uncertain: what to label next; by total
+    uncertainty where there is no epistemic one: one index, or a head that is no epinet). A row that
     cannot be read is reported on standard error with its line, and the others are scored.
 
     Raises:
@@ -90,7 +91,8 @@ def run(
     loaded = load_classifier(model)
     columns = find_columns(source, loaded, text, pair)
     scorer = Scorer(loaded, indices, batch, seed)
-    epistemic, skipped = array("f"), 0
+    by = "epistemic" if loaded.classifier.head.epistemic and indices > 1 else "total"
+    uncertain, skipped = array("f"), 0
     with (
         Display(quiet=quiet) as display,
         files.atomic_file(output) as ranked,
@@ -103,14 +105,16 @@ def run(
                 print(f"{source}, {fault}; the row is skipped", file=sys.stderr)
             skipped += len(faults)
             for scored in scorer.score(rows, columns):
-                epistemic.append(cast(float, scored["epistemic"]))
+                uncertain.append(cast(float, scored[by]))
                 unranked.write(json.dumps(scored, ensure_ascii=False) + "\n")
             display.advance(block[-1].line, rows=len(rows))
-        if not epistemic:
+        if not uncertain:
             raise InputError(f"{source}: not one row can be scored; {skipped} are faulty")
-        add_ranks(unranked, ranked, np.frombuffer(epistemic, np.float32))
-        display.say(f"{len(epistemic):,} rows scored, {skipped:,} skipped; results in {output}")
-    return Counts(len(epistemic), skipped)
+        add_ranks(unranked, ranked, np.frombuffer(uncertain, np.float32))
+        if by == "total":
+            display.say("no spread over indices: ranks are by total, not by epistemic uncertainty")
+        display.say(f"{len(uncertain):,} rows scored, {skipped:,} skipped; results in {output}")
+    return Counts(len(uncertain), skipped)
 
 
 def find_columns(source: Path, loaded: Loaded, text: str | None, pair: str | None) -> Columns:
@@ -223,10 +227,10 @@ def readable(block: Sequence[Row | RowError], columns: Columns) -> tuple[list[Ro
     return rows, faults
 
 
-def add_ranks(unranked: TextIO, ranked: Path, epistemic: np.ndarray) -> None:
-    """Copy scored lines with their rank by epistemic uncertainty, ties in the order of the file."""
-    ranks = np.empty(len(epistemic), np.int64)
-    ranks[np.argsort(-epistemic, kind="stable")] = np.arange(1, len(epistemic) + 1)
+def add_ranks(unranked: TextIO, ranked: Path, uncertain: np.ndarray) -> None:
+    """Copy scored lines with their rank by uncertainty (N,), ties in the order of the file."""
+    ranks = np.empty(len(uncertain), np.int64)
+    ranks[np.argsort(-uncertain, kind="stable")] = np.arange(1, len(uncertain) + 1)
     unranked.seek(0)
     with open(ranked, "w", encoding=UTF8, errors=ESCAPE) as file:
         for line, rank in zip(unranked, ranks, strict=True):

@@ -151,7 +151,7 @@ def test_a_file_in_the_folders_place(closed, tmp_path):
         ({"task.label": "Label"}, "no column 'Label'"),
         ({"backbone.path": "./nowhere"}, r"backbone\.path: found no encoder"),
         ({"backbone.max_tokens": 17}, r"backbone\.max_tokens: 17 is more than the 16 positions"),
-        ({"budget.labels": 61}, r"budget\.labels: 61 is more than the 60 training rows"),
+        ({"budget.labels": 61}, r"budget\.labels: 61 is more than the 60 rows in the pool"),
     ],
 )
 def test_a_run_that_cannot_begin_leaves_the_folder_free(closed, tmp_path, keys, message):

@@ -123,9 +123,14 @@ def test_equal_rows_are_ranked_in_the_order_of_the_file(score):
 @pytest.mark.parametrize("indices", [1, 32])
 def test_one_index_or_a_plain_head_has_no_epistemic_part(score, save, indices):
     of = save("linear", kind="linear") if indices > 1 else None
-    for row in score(ROWS[:5], of=of, indices=indices):
+    found = score(ROWS[:5], of=of, indices=indices)
+    for row in found:
         assert row["epistemic"] == pytest.approx(0, abs=1e-6)
         assert row["total"] == pytest.approx(row["aleatoric"], abs=1e-6)
+    by_rank = sorted(found, key=lambda row: row["rank"])
+    assert [row["total"] for row in by_rank] == sorted(
+        (row["total"] for row in found), reverse=True
+    )
 
 
 def test_more_indices_and_another_seed_are_other_draws(score):

@@ -59,7 +59,8 @@ def unknown(names: Sequence[str], more: Mapping[str, type] | None = None) -> lis
         if name in known:
             continue
         namesakes = [key for key in known if key.split(".")[-1] == name.split(".")[-1]]
-        near = difflib.get_close_matches(name, namesakes or known, n=1, cutoff=0.0)
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.9)  # a letter or two
+        near = near or difflib.get_close_matches(name, namesakes or known, n=1, cutoff=0.0)
         faults.append(f"{name}: no such key; the nearest is {near[0]}")
     return faults
 
