@@ -192,7 +192,7 @@ class Bench:
         task, size = sized(name, size)
         most = min(128, positions(small))
         own = (("backbone.dtype", DTYPE), ("backbone.max_tokens", most))
-        arms = policies.arms_of(quick=True, large=False)
+        arms = policies.arms_of(quick=True, small=False)
         arms = [arm._replace(keys=arm.keys + own) for arm in arms]
         material = write_material(out, self.given.data, task, size)
         first = config_of(material, small, size, arms[0], 0, small)

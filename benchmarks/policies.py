@@ -69,12 +69,15 @@ TASKS = ("sst2:rare", "cola", "rte", "sst2")
 MODES = (("proxy.modes", "lora"),)
 
 
-def arms_of(*, quick: bool, large: bool, auto: bool = True) -> list[Arm]:
-    """The arms of a study, random first; auto at the middle price only where it is quick."""
+def arms_of(*, quick: bool, small: bool, auto: bool = True) -> list[Arm]:
+    """The arms of a study, random first; auto at the middle price only where it is quick.
+
+    `small`: those in which a small encoder selects are among them.
+    """
     prices = () if not auto else PRICES[1:2] if quick else PRICES
     found = [Arm(RANDOM), *(Arm(policy) for policy in FIXED)]
     found += [Arm("auto", price, keys=() if quick else MODES) for price in prices]
-    if large:
+    if small:
         found += [Arm(policy, small=True) for policy in FIXED]
         found.append(Arm("svpp", small=True, keys=(("proxy.pseudo", 0.2),)))
     return found
@@ -138,6 +141,7 @@ def options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--auto", action="store_true", help="with --quick: auto too")
     parser.add_argument("--no-auto", action="store_true", help="no auto, which is half of the time")
+    parser.add_argument("--no-small", action="store_true", help="the encoder selects for itself")
     parser.add_argument("--tasks", nargs="+")
     parser.add_argument("--encoders", nargs="+", help="names of folders in DATA/models, or paths")
     parser.add_argument("--seeds", type=int)
@@ -159,10 +163,11 @@ def run_study(
 ) -> dict[str, Any]:
     """All arms and seeds of a task and encoder."""
     out = given.out / folder_of(task, encoder)
-    task, size = sized(task, size)
+    large = encoder != small
+    task, size = sized(task, size, large=large)
     material = write_material(out, given.data, task, size)
     auto = given.auto or not (given.quick or given.no_auto)
-    arms = arms_of(quick=given.quick, large=encoder != small, auto=auto)
+    arms = arms_of(quick=given.quick, small=large and not given.no_small, auto=auto)
     records: dict[str, list[Record]] = {arm.name: [] for arm in arms}
     with Display() as display:
         first = config_of(material, encoder, size, arms[0], 0, small)
@@ -176,7 +181,8 @@ def run_study(
             kept.write()
     found = study(records, cells.metric, first.prices.speed)
     found["commits"] = sorted(cells.commits)
-    return found | {"data_fingerprint": cells.fingerprint, "config_hash": first.hash}
+    found |= {"data_fingerprint": cells.fingerprint, "config_hash": first.hash}
+    return found | {"size": size._asdict()}
 
 
 def mean(values: Sequence[float | None]) -> float | None:
@@ -220,12 +226,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for name, found in studies.items()
         },
         "prices": [price._asdict() for price in PRICES],
-        "size": size._asdict(),
         "seconds": round(time.monotonic() - began, 1),
         "processor_seconds": round(time.process_time(), 1),  # whoever else is at work
         **provenance(),
     }
-    atomic_write(given.out / "policies.md", page(studies, size._asdict()))
+    atomic_write(given.out / "policies.md", page(studies))
     atomic_write(given.out / "policies.json", json.dumps({"studies": studies, **line}) + "\n")
     print(f"records and figures: {given.out}")
     print(json.dumps(line))

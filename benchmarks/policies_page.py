@@ -101,17 +101,18 @@ def study_lines(name: str, found: Mapping[str, Any]) -> list[str]:
     title = f"## {name}"
     target = f"Target: {found['metric']} {found['target']:.4f}, what random scores with its"
     target += f" {found['random_labels']:.0f} labels. Seeds: {len(found['seeds'])}."
+    size = ", ".join(f"{key} {value:g}" for key, value in found.get("size", {}).items())
     notes = [f"- {note}" for note in found["notes"]]
     commits = [one for one in found.get("commits", ()) if one]
     if commits:
         notes.append(f"- Run with the code of {'; '.join(commits)}.")
     if len(commits) > 1:
         notes.append("- **More than one**: what changed between them may be in the differences.")
-    lines = [title, "", target, "", *table(found), "", *price_lines(found), share_line(found)]
+    lines = [title, "", *([f"Size: {size}.", ""] if size else []), target, "", *table(found), "", *price_lines(found), share_line(found)]
     return [*lines, *notes, ""]
 
 
-def page(studies: Mapping[str, Any], size: Mapping[str, Any]) -> str:
+def page(studies: Mapping[str, Any]) -> str:
     """The whole page, in Markdown."""
     lines = ["# Policies: who chooses, and what it costs", ""]
     lines += [
@@ -120,8 +121,6 @@ def page(studies: Mapping[str, Any], size: Mapping[str, Any]) -> str:
         "Operations, seconds and money are of a run that ends with the last label, or at the",
         "target; what only draws the curve is charged to nobody. Seconds are of cores that other",
         "work shared: compare operations.",
-        "",
-        f"Size: {', '.join(f'{key} {value:g}' for key, value in size.items())}.",
         "",
     ]
     for name, found in studies.items():

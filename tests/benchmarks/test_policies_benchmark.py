@@ -62,16 +62,17 @@ def test_a_task_with_a_rare_class_has_more_test_rows():
     assert name == "sst2"
     assert size.rare > 0
     assert size.held > toy().held
+    assert policies_cells.sized("cola", toy(), large=True)[1].every > toy().every
 
 
 def test_auto_is_no_arm_of_a_quick_study_unless_asked_for():
     import policies
 
     for auto, count in ((False, 0), (True, 1)):
-        arms = policies.arms_of(quick=True, large=False, auto=auto)
+        arms = policies.arms_of(quick=True, small=False, auto=auto)
         assert [arm.policy for arm in arms[:4]] == ["random", "standard", "svpp", "asvp"]
         assert sum(arm.policy == "auto" for arm in arms) == count
-    assert sum(arm.policy == "auto" for arm in policies.arms_of(quick=False, large=True)) == 3
+    assert sum(arm.policy == "auto" for arm in policies.arms_of(quick=False, small=True)) == 3
 
 
 def record(arm, seed, labels, score, flops):
@@ -167,7 +168,9 @@ def test_auto_that_misses_the_target_is_a_bound_and_no_blank():
     assert sum("DID NOT REACH" in line for line in lines) == 1
     row = next(line for line in lines if line.startswith("| auto (crowd)"))
     assert "not reached" in row
-    assert page({"made": found}, {"seeds": 2}).count("\n## ") == 1
+    whole = page({"made": {**found, "size": {"labels": 240, "seeds": 2}}})
+    assert whole.count("\n## ") == 1
+    assert "Size: labels 240, seeds 2." in whole
 
 
 def test_standard_that_saves_nothing_gives_no_share():
