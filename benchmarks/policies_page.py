@@ -108,8 +108,8 @@ def study_lines(name: str, found: Mapping[str, Any]) -> list[str]:
         notes.append(f"- Run with the code of {'; '.join(commits)}.")
     if len(commits) > 1:
         notes.append("- **More than one**: what changed between them may be in the differences.")
-    lines = [title, "", *([f"Size: {size}.", ""] if size else []), target, "", *table(found), "", *price_lines(found), share_line(found)]
-    return [*lines, *notes, ""]
+    lines = [title, "", *([f"Size: {size}.", ""] if size else []), target, "", *table(found), ""]
+    return [*lines, *price_lines(found), share_line(found), *notes, ""]
 
 
 def page(studies: Mapping[str, Any]) -> str:

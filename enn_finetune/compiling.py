@@ -1,4 +1,4 @@
-"""jax.jit with the one compiler setting that pays for the encoder on a CPU."""
+"""jax.jit whose calls can be watched, for encoders with the one setting that pays on a CPU."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -34,7 +34,7 @@ _WATCH: ContextVar[Watch | None] = ContextVar("watch", default=None)
 
 @contextmanager
 def watched(watch: Watch) -> Iterator[None]:
-    """Within: `watch` is shown every call of an `encoder_jit` program, before it runs."""
+    """Within: `watch` is shown every call of a `counted_jit` program, before it runs."""
     token = _WATCH.set(watch)
     try:
         yield
@@ -48,7 +48,20 @@ def encoder_jit(
     static_argnames: str | tuple[str, ...] = (),
     donate_argnames: str | tuple[str, ...] = (),
 ) -> Callable[P, R]:
-    """`jax.jit` of a function that runs an encoder; the backend is asked for at the first call."""
+    """`counted_jit` of a function that runs an encoder, with `options`."""
+    return counted_jit(
+        function, static_argnames=static_argnames, donate_argnames=donate_argnames, options=options
+    )
+
+
+def counted_jit(
+    function: Callable[P, R],
+    *,
+    static_argnames: str | tuple[str, ...] = (),
+    donate_argnames: str | tuple[str, ...] = (),
+    options: Callable[[], dict[str, str] | None] = lambda: None,
+) -> Callable[P, R]:
+    """`jax.jit` whose calls are seen by `watched`; the backend is asked for at the first call."""
 
     @functools.cache
     def compiled() -> jax.stages.Wrapped:

@@ -41,9 +41,13 @@ class Work(NamedTuple):
         """Both together."""
         return Work(self.flops + other.flops, self.seconds + other.seconds)
 
+    def times(self, share: float) -> "Work":
+        """A share of it."""
+        return Work(self.flops * share, self.seconds * share)
+
     def columns(self) -> dict[str, float]:
         """As a record has it."""
-        return {"flops": float(round(self.flops)), "seconds": round(self.seconds, 3)}
+        return {"flops": float(round(self.flops)), "seconds": round(self.seconds, 4)}
 
 
 def money(labels: float, hours: float, prices: PriceConfig) -> float:

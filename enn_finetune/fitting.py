@@ -5,12 +5,14 @@ pretrained weights and the same seeded head at every round.
 """
 
 from collections.abc import Callable
+from typing import cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from enn_finetune import train
+from enn_finetune.compiling import counted_jit
 from enn_finetune.config import Config
 from enn_finetune.config.schema import HeadConfig
 from enn_finetune.data.inputs import FeatureRows
@@ -26,8 +28,9 @@ from enn_finetune.types import Head
 Fit = Callable[[int], train.Parts]
 """From the number of a round to the classifier fitted in it."""
 
-_solve = jax.jit(fit_linear_epinet, static_argnames=("index_dim", "l2_grid"))
-_solve_neuronal = jax.jit(fit_neuronal)
+_solve = counted_jit(fit_linear_epinet, static_argnames=("index_dim", "l2_grid"))
+_shapes = counted_jit(pool_shapes, static_argnames=("exponents", "views"))
+_solve_neuronal = counted_jit(fit_neuronal)
 
 
 def fitter(problem: Problem, config: Config) -> Fit:
@@ -39,7 +42,7 @@ def fitter(problem: Problem, config: Config) -> Fit:
 
 def _closed_form(problem: Problem, pool: FeatureRows, config: Config) -> Fit:
     """A fit in closed form, or nearly: everything about it is chosen anew in every round."""
-    shapes = pool_shapes(jnp.asarray(pool.features), views=problem.views)
+    shapes = _shapes(jnp.asarray(pool.features), views=problem.views)
     key = jax.random.key(config.seed)
 
     def fit(number: int) -> train.Parts:
@@ -54,7 +57,8 @@ def _closed_form(problem: Problem, pool: FeatureRows, config: Config) -> Fit:
 
 def _head(batch: train.Batch, shapes: ShapedPool, key: jax.Array, how: HeadConfig) -> Head:
     """The head of a config, solved for on a batch of all rows bought."""
-    rows = batch.inputs, batch.targets, batch.weights, shapes
+    features = cast(jax.Array, batch.inputs)  # no tokens, where a head is solved for
+    rows = features, batch.targets, batch.weights, shapes
     if how.kind == "neuronal":
         return Neuronal(_solve_neuronal(*rows, key=key))
     found = _solve(*rows, key=key, index_dim=how.index_dim or INDEX_DIM)

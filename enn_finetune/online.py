@@ -54,7 +54,9 @@ def run(problem: Problem, config: Config, session: Session) -> tuple[Classifier,
     state = train.begin(parts, recipe, config.backbone.embeddings)
     loader, key = loader_of(problem, config), jax.random.key(config.seed)
     saved = session.restore(state)
-    if saved is not None:
+    if saved is None:
+        session.ledger.add("encoding", problem.encoding)
+    else:
         state, regime = saved
         loader.restore(cast(OnlineState, regime)["loader"])
         problem.oracle.restore(cast(OnlineState, regime)["oracle"])
@@ -63,35 +65,49 @@ def run(problem: Problem, config: Config, session: Session) -> tuple[Classifier,
         return {"loader": loader.state(), "oracle": problem.oracle.state()}
 
     session.display.begin("fine-tuning", config.budget.labels)
+    loss = jnp.float32(0)
+
+    def settle() -> None:
+        """Wait for the step under way: its time is training's."""
+        with session.charging("training"):
+            loss.block_until_ready()
+
     with session.interruptible():
         while not loader.finished:
             session.stop_if_asked(state, regime_state())
             candidates = loader.candidates()
             scores, wanted, scored = None, None, 0
             if config.acquisition.rule != "random" and loader.reads_priorities:
-                now = train.view(parts, state, averaged=False)
-                scores, wanted = score(problem, config, now, candidates, key, loader.step)
+                settle()
+                with session.charging("scoring"):
+                    now = train.view(parts, state, averaged=False)
+                    scores, wanted = score(problem, config, now, candidates, key, loader.step)
                 scored = len(candidates)
             rows = loader.choose(candidates, scores, wanted)
             if len(rows):  # of a stream, a step may ask about none
-                state, _ = train.train_step(
-                    parts.graph,
-                    parts.fixed,
-                    state,
-                    batch_of(problem, rows, min(config.train.batch, len(problem.pool))),
-                    key,
-                    config=recipe,
-                    total=jnp.float32(config.budget.steps or 0),
-                    probe=loader.step <= recipe.probe_steps,
-                )
+                with session.charging("training"):
+                    batch = batch_of(problem, rows, min(config.train.batch, len(problem.pool)))
+                    loss.block_until_ready()  # the host is one batch ahead, no more
+                    state, loss = train.train_step(
+                        parts.graph,
+                        parts.fixed,
+                        state,
+                        batch,
+                        key,
+                        config=recipe,
+                        total=jnp.float32(config.budget.steps or 0),
+                        probe=loader.step <= recipe.probe_steps,
+                    )
             bought = len(problem.oracle.bought)
             session.display.advance(bought, rows=len(rows) + scored)
             spent = loader.labels_left == 0 and loader.step % config.evaluation.every == 0
             if session.due(bought) or spent:
+                settle()
                 averaged = train.view(parts, state, averaged=True)
                 session.evaluate(problem, averaged, loader.step, bought)
             if loader.step % config.checkpoint.every == 0:
                 session.save(state, regime_state())
+    settle()
     averaged = train.view(parts, state, averaged=True)
     session.evaluate(problem, averaged, loader.step, len(problem.oracle.bought))
     session.save(state, regime_state())

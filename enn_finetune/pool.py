@@ -45,11 +45,14 @@ def run(problem: Problem, config: Config, session: Session) -> tuple[Classifier,
     share = config.acquisition.candidates_share
     history = begin(len(problem.pool)) if share < 1 else None
     saved = session.restore(history)
-    if saved is not None:
+    if saved is None:
+        session.ledger.add("encoding", problem.encoding)
+    else:
         history = saved[0]
         oracle.restore(cast(PoolState, saved[1])["oracle"])
         number = cast(PoolState, saved[1])["round"]
-    fit = fitter(problem, config)
+    with session.charging("encoding") if saved is None else nullcontext():  # else it was
+        fit = fitter(problem, config)
     # Rows bought at random need no fit but the one that a run ends with.
     part: Part = "evaluation" if config.acquisition.rule == "random" else "training"
     session.display.begin("buying labels", config.budget.labels)

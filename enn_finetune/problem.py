@@ -1,7 +1,7 @@
 """A config made concrete: the rows to choose from, the oracle, what is evaluated, the encoder."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +10,7 @@ import numpy as np
 from flax import nnx
 
 from enn_finetune.config import Config, ConfigError
+from enn_finetune.costs import Work
 from enn_finetune.data import tasks
 from enn_finetune.data.faults import DataError
 from enn_finetune.data.inputs import FeatureRows, Rows, TokenRows, subset
@@ -50,6 +51,7 @@ class Problem(NamedTuple):
     fingerprint: str  # of all rows and labels, training and evaluation
     origin: "Origin | None" = None  # None: the pool is the training split as it stands
     targets: Rows | None = None  # (M,) rows that predictions should become better for, if named
+    encoding: Work = Work()  # of the pool's features, as when they were computed; 0 of tokens
 
     @property
     def views(self) -> int:
@@ -163,6 +165,7 @@ class Encoded(NamedTuple):
     encoder: BertBackbone
     folder: Path
     rows: tuple[Rows, ...]
+    work: Work = Work()  # of the first split's features
 
 
 def encode_splits(config: Config, splits: Sequence[Split], display: Display) -> Encoded:
@@ -186,8 +189,7 @@ def encode_splits(config: Config, splits: Sequence[Split], display: Display) -> 
             f"backbone.max_tokens: {config.backbone.max_tokens} is more than the {positions} "
             f"positions of the encoder in {folder}"
         )
-    rows = _reader(config, encoder, folder, display)
-    return Encoded(encoder, folder, tuple(rows(split) for split in splits))
+    return Encoded(encoder, folder, *_rows(config, encoder, folder, splits, display))
 
 
 def assemble(config: Config, material: Material, encoded: Encoded) -> Problem:
@@ -216,6 +218,7 @@ def assemble(config: Config, material: Material, encoded: Encoded) -> Problem:
         fingerprint=fingerprint(*splits),  # a file of target rows too
         origin=Origin(ids, splits[0].without_labels()),
         targets=targets,
+        encoding=encoded.work.times(len(np.unique(ids)) / len(splits[0])),
     )
 
 
@@ -229,22 +232,32 @@ def prepare(config: Config, display: Display) -> Problem:
     return assemble(config, material, encode_splits(config, material.splits, display))
 
 
-def _reader(
-    config: Config, encoder: BertBackbone, folder: Path, display: Display
-) -> Callable[[Split], Rows]:
-    """What turns a split into model inputs: features if the encoder is frozen, else tokens."""
+def _rows(
+    config: Config,
+    encoder: BertBackbone,
+    folder: Path,
+    splits: Sequence[Split],
+    display: Display,
+) -> tuple[tuple[Rows, ...], Work]:
+    """Splits as model inputs: features if the encoder is frozen, else tokens; the first's work."""
     size = config.evaluation.batch
     if config.backbone.tune != "frozen":
         tokenizer, most = load_tokenizer(folder), config.backbone.max_tokens
-        return lambda split: TokenRows.read(tokenizer, split.text, split.pair, most, size)
+        read = (TokenRows.read(tokenizer, one.text, one.pair, most, size) for one in splits)
+        return tuple(read), Work()
     features = TextFeatures(
         encoder,
         folder,
         config.backbone.max_tokens,
         cache=cache_folder(config.backbone.cache),
         display=display,
+        counted=True,
     )
-    return lambda split: FeatureRows(features(split.text, split.pair, split.name), size)
+    rows, work = [], []
+    for split in splits:
+        rows.append(FeatureRows(features(split.text, split.pair, split.name), size))
+        work.append(features.work)
+    return tuple(rows), work[0]
 
 
 def _pairs(config: Config, split: Split) -> Pairs:

@@ -41,8 +41,8 @@ class SessionState(TypedDict):
 class Session:
     """One run in one folder: what is shared by the online and the pool regime.
 
-    Pool runs whose encoder is trained keep account, in one ledger whatever their policy, of what
-    encoding, scoring, training and evaluation take; each record has it as it then stands.
+    It keeps account, in one ledger whatever regime and policy, of what encoding, scoring, training
+    and evaluation take; each record has it as it then stands.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Session:
         self._evaluated = (-1, 0)
         self._evaluator: Evaluator | None = None
         self.ledger = Ledger()
-        self._accounts = config.regime == "pool" and config.backbone.tune != "frozen"
+        self._accounts = True
 
     @property
     def records(self) -> RecordFile:
@@ -99,7 +99,7 @@ class Session:
         self._records = RecordFile(self._folder / RECORDS, keep=mine["records"])
         self._seconds = mine["seconds"]
         self._evaluated = (mine["evaluated"][0], mine["evaluated"][1])
-        self._accounts &= "ledger" in mine  # of a run that began without, half a bill is none
+        self._accounts = "ledger" in mine  # of a run that began without, half a bill is none
         self.ledger = Ledger(mine.get("ledger"))
         return tree, saved["regime"]
 

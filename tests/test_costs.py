@@ -87,3 +87,4 @@ def test_evaluation_is_not_charged_and_a_state_goes_on():
     again = Ledger(ledger.state())
     assert again.parts == ledger.parts
     assert Ledger().charged == Work()
+    assert Work(100.0, 4.0).times(0.25) == Work(25.0, 1.0)

@@ -312,3 +312,20 @@ def test_a_random_run_scores_nothing(frozen, tmp_path, monkeypatch):
         plain = frozen(**{"acquisition.rule": "margin"})
         with pytest.raises(tiny_runs.Crash):
             run(dataclasses.replace(plain, seed=3), tmp_path / "scored")
+
+
+# What it takes
+
+
+def test_steps_and_scores_are_charged(frozen, tmp_path):
+    for rule in ("bald", "random"):
+        run(frozen(**{"acquisition.rule": rule}), tmp_path / rule)
+    records = {rule: left_by(tmp_path / rule)["records"] for rule in ("bald", "random")}
+    for found in records.values():
+        assert found[-1]["encoding"] == found[0]["encoding"]
+        assert found[0]["encoding"]["flops"] > 0
+        steps = [record["training"]["flops"] / record["step"] for record in found]
+        assert max(steps) == pytest.approx(min(steps)), "every step takes the same"
+        assert steps[0] > 0
+    assert records["bald"][-1]["scoring"]["flops"] > records["bald"][0]["scoring"]["flops"]
+    assert {record["scoring"]["flops"] for record in records["random"]} == {0}

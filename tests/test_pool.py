@@ -254,3 +254,32 @@ def test_a_linear_head_has_no_epistemic_part(closed, tmp_path):
     assert not train.merge(parts).head.epistemic
     run(config, tmp_path)
     assert len(bought(tmp_path)) == 20
+
+
+# What it takes
+
+
+def test_features_are_charged_as_when_they_were_computed(world, closed, tmp_path):
+    """What a run costs does not depend on what the cache had."""
+    config = closed(**{"backbone.cache": str(tmp_path / "cache")})
+    cold = tiny_runs.prepared(config).encoding
+    assert cold.flops > 0
+    assert tiny_runs.prepared(config).encoding == cold, "seconds too: those it once took"
+    repeated = closed(**{"backbone.cache": str(tmp_path / "cache"), "task.pool": "repeated"})
+    assert tiny_runs.prepared(repeated).encoding.flops == cold.flops, "copies are encoded once"
+    full = config_of(world, **REGIMES["pool, full"])
+    assert tiny_runs.prepared(full).encoding.flops == 0, "tokens"
+    run(config, tmp_path / "out")
+    records = left_by(tmp_path / "out")["records"]
+    first, last = records[0], records[-1]
+    assert first["encoding"]["flops"] == last["encoding"]["flops"] > cold.flops, "and their shapes"
+    assert last["training"]["flops"] > first["training"]["flops"] > 0
+    assert last["scoring"]["flops"] > first["scoring"]["flops"] == 0
+
+
+def test_rows_bought_at_random_from_features_are_charged_the_last_fit(closed, tmp_path):
+    run(closed(**{"acquisition.rule": "random"}), tmp_path)
+    records = left_by(tmp_path)["records"]
+    assert {record["scoring"]["flops"] for record in records} == {0}
+    assert len({record["training"]["flops"] for record in records}) == 1
+    assert records[-1]["evaluation"]["flops"] > records[0]["evaluation"]["flops"] > 0

@@ -8,6 +8,7 @@ import pytest
 import study_made
 
 from enn_finetune import records
+from enn_finetune.costs import Work
 from enn_finetune.errors import InputError
 from enn_finetune.models.linear_epinet import LinearEpinet, fit_linear_epinet
 from enn_finetune.models.solvers import SOLVERS, Solving
@@ -152,6 +153,20 @@ def test_random_selection_needs_its_last_fit_alone(ground):
     training = [line["training"]["flops"] for line in found.records]
     assert training == [training[0]] * 3
     assert {line["scoring"]["flops"] for line in found.records} == {0}
+
+
+def test_features_are_charged_to_all_that_look_at_the_pool(ground):
+    problem = ground.problem._replace(encoding=Work(7000.0, 70.0))
+    for rule, head in (("margin", "linear"), ("random", "epinet"), ("random", "linear")):
+        found = run_course(Course(rule, (head,)), problem, study_made.config(), [0])
+        encoding = [line["encoding"] for line in found.records]
+        share = [1, 1, 1] if (rule, head) != ("random", "linear") else [0.0857, 0.1429, 0.2]
+        assert [one["flops"] for one in encoding] == pytest.approx(
+            [7000 * s for s in share], rel=1e-3
+        )
+        assert [one["seconds"] for one in encoding] == pytest.approx(
+            [70 * s for s in share], rel=1e-3
+        )
 
 
 def test_a_head_that_only_reads_is_told_apart_from_one_that_buys(ground):

@@ -7,12 +7,13 @@ import pytest
 import study_made
 
 from enn_finetune.acquisition import choose as rules
+from enn_finetune.costs import flops
 from enn_finetune.models import row_chunks
 from enn_finetune.models.solvers import SOLVERS
 from enn_finetune.predicting import predictor
 from enn_finetune.study import Course, Ground, run_course
 from enn_finetune.study.choosing import choosing
-from enn_finetune.study.programs import Cost, Program, Workers, flops
+from enn_finetune.study.programs import Program, Workers
 from enn_finetune.types import Shown
 
 
@@ -98,4 +99,3 @@ def test_a_program_is_compiled_once_a_shape_and_costs_are_shared():
     np.testing.assert_array_equal(found[1], 4 * np.eye(3))
     assert cost.flops == 54
     assert cost.seconds > 0
-    assert Cost(1, 2).plus(Cost(3, 4)) == Cost(4, 6)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from enn_finetune import pool
-from enn_finetune.bench.cells import Costs, Results, cell_name
+from enn_finetune.bench.cells import Results, cell_name
 from enn_finetune.bench.plan import Arm, config_of
 from enn_finetune.bench.replay import BoughtLine, bought_line
 from enn_finetune.intended.material import Drawn
@@ -63,11 +63,7 @@ def trained(
     folder.mkdir(parents=True, exist_ok=True)
     session = Session(folder, config, display, problem.fingerprint, resume=True)
     pool.run(problem, config, session)
-    costs = Costs(problem, config)
-    lines = [
-        Record(**{**costs.of(record), **record, "seed": seed})  # type: ignore[typeddict-item]
-        for record in session.records.records
-    ]
+    lines = [Record(**{**record, "seed": seed}) for record in session.records.records]  # type: ignore[typeddict-item]
     bought = problem.oracle.bought
     return Results(
         joined(lines, one, arm, drawn),

@@ -16,10 +16,11 @@ from jax import Array
 
 from enn_finetune.acquisition.halves import batch_rule
 from enn_finetune.acquisition.rows import map_blocks
+from enn_finetune.costs import Work
 from enn_finetune.data.oracle import Oracle
 from enn_finetune.predicting import predictor
 from enn_finetune.study.ground import POOL, Ground, Make
-from enn_finetune.study.programs import Cost, Program, Workers
+from enn_finetune.study.programs import Program, Workers
 
 
 def choose_all(
@@ -33,21 +34,21 @@ def choose_all(
     rule: str,
     count: int,
     indices: int,
-) -> tuple[list[np.ndarray], Cost]:
+) -> tuple[list[np.ndarray], Work]:
     """The pool rows (count,) that each seed's rule would buy, best first, and the cost of asking.
 
     `count` is lowered to the rows that are left.
     """
     size = min(count, len(oracles[0]) - len(oracles[0].bought))
     program = choosing(make, rule, indices, size)
-    found, spent = [np.empty(0, np.int64) for _ in fits], Cost()
+    found, spent = [np.empty(0, np.int64) for _ in fits], Work()
     named = [] if ground.targets is None else [ground.targets]
     for places, (rows, *targets) in ground.groups(make, fits, [POOL, *named]):
         about = targets[0] if targets else None
         seeds = [(fits[i], rows, about, jnp.asarray(~oracles[i].owned), keys[i]) for i in places]
         results, cost = work.each(program, seeds)
         share = len(places) / len(fits)
-        spent = spent.plus(Cost(cost.seconds * share, cost.flops * share))
+        spent = spent.plus(cost.times(share))
         for place, result in zip(places, results, strict=True):
             found[place] = np.asarray(result)
     return found, spent

@@ -10,6 +10,7 @@ from jax import Array
 
 from enn_finetune.acquisition.choose import NAMES
 from enn_finetune.config import Config
+from enn_finetune.costs import Work
 from enn_finetune.data.oracle import Oracle
 from enn_finetune.models.solvers import SOLVERS, Solver
 from enn_finetune.problem import Problem
@@ -25,7 +26,7 @@ from enn_finetune.study.heads import (
     predicting,
     thresholds_all,
 )
-from enn_finetune.study.programs import Cost, Workers
+from enn_finetune.study.programs import Workers
 from enn_finetune.study.recording import Spent, scored
 
 
@@ -94,7 +95,7 @@ class _Run:
         self.oracles: list[Oracle] = [ground.problem.oracle.fresh() for _ in seeds]
         self.orders = given_orders(course, seeds, len(self.oracles[0]), config.budget.labels)
         self.fits: dict[Solver, list[Any]] = {}
-        self.scoring, self.training = Cost(), {solver: Cost() for solver in self._solvers()}
+        self.scoring, self.training = Work(), {solver: Work() for solver in self._solvers()}
 
     def buy(self, labels: int, number: int, work: Workers) -> None:
         """Buy up to `labels` with each seed: as given, or as the fits of round `number` say."""
@@ -123,7 +124,7 @@ class _Run:
         for solver in self.training:
             self.fits[solver], cost = fit_all(solver, self.ground, self.oracles, keys, work)
             # Where no fit chooses, those before the last one only draw the curve.
-            earlier = Cost() if self.course.blind else self.training[solver]
+            earlier = Work() if self.course.blind else self.training[solver]
             self.training[solver] = earlier.plus(cost)
         for head in self.course.heads:
             solving, indices = SOLVERS[head], self.config.evaluation.indices
@@ -132,6 +133,7 @@ class _Run:
             decided = thresholds_all(solving.make, fits, self.ground, keys, indices, work)
             spent = Spent(
                 (time.monotonic() - self.began) / len(self.seeds),
+                self._encoding(head),
                 self.scoring,
                 self.training[solving.fit],
             )
@@ -139,6 +141,16 @@ class _Run:
                 self.course, head, self.ground.problem, self.seeds, number,
                 self.oracles, predicted, decided, spent, work,
             )  # fmt: skip
+
+    def _encoding(self, head: str) -> Work:
+        """Of the pool; of the rows bought alone where neither rule nor head looks at others.
+
+        The regression centres rows by the pool's mean, for which those bought would do.
+        """
+        every = self.ground.problem.encoding
+        if (self.course.rule, head) != ("random", "linear"):
+            return every
+        return every.times(len(self.oracles[0].bought) / len(self.oracles[0]))
 
     def _solvers(self) -> list[Solver]:
         return list(dict.fromkeys(SOLVERS[head].fit for head in self.course.heads))

@@ -8,12 +8,13 @@ import numpy as np
 from jax import Array
 
 from enn_finetune import decisions
+from enn_finetune.costs import Work
 from enn_finetune.data.oracle import Oracle
 from enn_finetune.joint import joint_scores
 from enn_finetune.models.shaped_features import ShapedPool
 from enn_finetune.predicting import mean_prediction, predictor
 from enn_finetune.study.ground import POOL, Ground, Make, Marking
-from enn_finetune.study.programs import Cost, Program, Workers
+from enn_finetune.study.programs import Program, Workers
 
 DECIDING = 4096  # rows of the pool, about, that decision thresholds are found on
 
@@ -43,7 +44,7 @@ def fit_all(
     oracles: Sequence[Oracle],
     keys: Sequence[Array],
     work: Workers,
-) -> tuple[list[Any], Cost]:
+) -> tuple[list[Any], Work]:
     """Each seed's fit to what it bought, and what one cost."""
     bought = [_labelled(ground, oracle) for oracle in oracles]
     seeds = [(*rows, ground.shapes, key) for rows, key in zip(bought, keys, strict=True)]

@@ -17,26 +17,15 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import jax
 
-from enn_finetune.costs import flops
+from enn_finetune.costs import Work, flops
 
 Tree = Any  # a pytree of arrays
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-class Cost(NamedTuple):
-    """What something took, for one seed."""
-
-    seconds: float = 0.0  # wall seconds of all seeds together, over their number
-    flops: float = 0.0
-
-    def plus(self, other: "Cost") -> "Cost":
-        """Both together."""
-        return Cost(self.seconds + other.seconds, self.flops + other.flops)
 
 
 class Program:
@@ -73,15 +62,16 @@ class Workers:
     def __exit__(self, *error: object) -> None:
         self._threads.shutdown(cancel_futures=True)
 
-    def each(self, program: Program, seeds: Sequence[tuple[Tree, ...]]) -> tuple[list[Tree], Cost]:
-        """The program's result for each seed's arguments (all of the same shapes), and its cost.
+    def each(self, program: Program, seeds: Sequence[tuple[Tree, ...]]) -> tuple[list[Tree], Work]:
+        """The program's result for each seed's arguments (all of the same shapes), and its work.
 
-        Compiling is not part of the cost.
+        The work is one seed's, in seconds that of all together over their number; compiling is not
+        part of it.
         """
         compiled, operations = program.compiled(*seeds[0])
         began = time.perf_counter()
         found = self.map(lambda arguments: jax.block_until_ready(compiled(*arguments)), seeds)
-        return found, Cost((time.perf_counter() - began) / len(seeds), operations)
+        return found, Work(operations, (time.perf_counter() - began) / len(seeds))
 
     def map(self, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
         """`function` of each item, in order."""

@@ -6,20 +6,22 @@ from typing import NamedTuple
 import numpy as np
 
 from enn_finetune import metrics
+from enn_finetune.costs import Work
 from enn_finetune.data.oracle import Oracle
 from enn_finetune.problem import Evaluation, Problem
 from enn_finetune.records import Record
 from enn_finetune.study.arms import Course, arm
 from enn_finetune.study.heads import Predicted
-from enn_finetune.study.programs import Cost, Workers
+from enn_finetune.study.programs import Workers
 
 
 class Spent(NamedTuple):
     """Cumulative costs of an arm, for one seed."""
 
     seconds: float  # wall seconds so far, everything included, over the number of seeds
-    scoring: Cost
-    training: Cost
+    encoding: Work  # as when the features were computed, whoever did
+    scoring: Work
+    training: Work
 
 
 def scored(
@@ -53,8 +55,9 @@ def scored(
             split=split.name,
             metrics=found,
             seconds=round(spent.seconds, 3),
-            scoring=_cost(spent.scoring),
-            training=_cost(spent.training),
+            encoding=spent.encoding.columns(),
+            scoring=spent.scoring.columns(),
+            training=spent.training.columns(),
         )
         for (split, seed, oracle, *_), found in zip(cells, scores, strict=True)
     ]
@@ -68,7 +71,3 @@ def _scores(
     mean = np.asarray(predicted.mean)
     alone = metrics.evaluate(mean, split.targets, task.metrics, task.values, at)
     return alone | {name: float(loss) for name, loss in predicted.joint.items()}
-
-
-def _cost(cost: Cost) -> dict[str, float]:
-    return {"seconds": round(cost.seconds, 4), "flops": float(round(cost.flops))}
