@@ -21,7 +21,7 @@ class Record(TypedDict):
     # What a run takes that ends here, in seconds and flops, for one seed:
     scoring: NotRequired[dict[str, float]]
     training: NotRequired[dict[str, float]]
-    encoding: NotRequired[dict[str, float]]  # of the pool, where rows are chosen by features
+    encoding: NotRequired[dict[str, float]]  # of the pool, where its features are computed once
     evaluation: NotRequired[dict[str, float]]  # so far, for the curve alone: charged to nobody
     policy: NotRequired[str]
     refreshed: NotRequired[list[int]]  # labels at which the features were computed anew

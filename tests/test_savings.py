@@ -16,7 +16,8 @@ from enn_finetune.savings.reach import tail_share
 def test_an_arm_against_itself_saves_exactly_nothing(seed: int, seeds: int, noise: float) -> None:
     arm = curves_of(seed, 60, seeds, noise)
     ratio = saving(arm, arm, 200).ratio
-    assert (ratio.value, ratio.ci95, ratio.unreached) == (1.0, (1.0, 1.0), 0.0)
+    assert (ratio.value, ratio.unreached) == (1.0, 0.0)
+    assert ratio.ci95 == ((1.0, 1.0) if seeds >= 5 else None)
 
 
 @laws
@@ -140,8 +141,8 @@ def test_one_seed_has_no_interval() -> None:
 
 
 def test_labels_that_random_needs_to_match() -> None:
-    base = Stack("random", (0, 1), GRID, np.tile(0.001 * GRID, (2, 1)))
-    arm = Stack("arm", (0, 1), GRID, np.tile(0.002 * GRID, (2, 1)))
+    base = Stack("random", tuple(range(5)), GRID, np.tile(0.001 * GRID, (5, 1)))
+    arm = Stack("arm", tuple(range(5)), GRID, np.tile(0.002 * GRID, (5, 1)))
     assert match(arm, base, 60, 50).reference_labels == pytest.approx(120)
     beyond = match(arm, base, 200, 50)
     assert beyond.reference_labels is None
@@ -150,8 +151,8 @@ def test_labels_that_random_needs_to_match() -> None:
 
 
 def test_a_reference_that_is_ahead_from_its_first_evaluation_bounds_the_ratio() -> None:
-    base = Stack("random", (0, 1), GRID, np.tile(0.5 + 0.001 * GRID, (2, 1)))
-    arm = Stack("arm", (0, 1), GRID, np.tile(0.3 + 0.001 * GRID, (2, 1)))
+    base = Stack("random", tuple(range(5)), GRID, np.tile(0.5 + 0.001 * GRID, (5, 1)))
+    arm = Stack("arm", tuple(range(5)), GRID, np.tile(0.3 + 0.001 * GRID, (5, 1)))
     found = match(arm, base, 40, 50)
     assert found.ratio.value is None
     assert found.ratio.less_than == pytest.approx(20 / 40)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 from savings_made import OWN, RANDOM, experiment, record, straight
 
+from enn_finetune.report.words import outcome
 from enn_finetune.savings import summarise
 
 ARMS = {
@@ -72,7 +73,8 @@ def test_ratios_at_fixed_label_counts_by_hand() -> None:
 
 
 def test_the_baseline_against_itself_is_1_everywhere() -> None:
-    found = summarise(experiment(ARMS), "macro_f1", RANDOM, OWN, resamples=50)["arms"][RANDOM]
+    rows = experiment(ARMS, range(5))
+    found = summarise(rows, "macro_f1", RANDOM, OWN, resamples=50)["arms"][RANDOM]
     assert found["system_ratio"]["value"] == 1.0
     assert found["acquisition_ratio"] is not None
     assert found["acquisition_ratio"]["ci95"] == [1.0, 1.0]
@@ -143,12 +145,23 @@ def test_one_seed_is_said_to_settle_nothing() -> None:
     assert summary["notes"][-1].startswith("There is one seed only")
 
 
+def test_a_few_seeds_have_no_interval_and_settle_nothing() -> None:
+    """Two lie on one side of the truth by chance every second time."""
+    for seeds in (2, 4):
+        summary = summarise(experiment(ARMS, range(seeds)), "macro_f1", RANDOM, OWN, resamples=50)
+        ratio = summary["arms"]["epinet / margin"]["system_ratio"]
+        assert ratio["value"] == pytest.approx(2.5)
+        assert ratio["ci95"] is None
+        assert outcome(ratio) == "unsettled"
+        assert summary["notes"][0].startswith(f"There are {seeds} seeds: ratios have an interval")
+
+
 def test_a_missing_baseline_is_named() -> None:
     with pytest.raises(ValueError, match=r"baseline arm 'none / random'; the arms are"):
         summarise(experiment(ARMS), "macro_f1", "none / random", OWN)
 
 
-def cautions_of(arms: dict[str, Callable[[float], float]], seeds: int = 4) -> list[str]:
+def cautions_of(arms: dict[str, Callable[[float], float]], seeds: int = 5) -> list[str]:
     summary = summarise(
         experiment(arms, range(seeds)), "macro_f1", RANDOM, arms.get(OWN) and OWN, resamples=20
     )

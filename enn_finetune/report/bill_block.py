@@ -33,11 +33,15 @@ def _pictures(found: Bill, summary: Summary, styles: dict[str, Look]) -> Element
     images = [_picture(found, summary, styles, price) for price in found["prices"]]
     note = (
         "Mean score over seeds against the money that a run has cost which ends there: its labels, "
-        "and the hours of encoding, scoring and training. What was computed only to draw the "
-        "curve is left out. Where no policy is named, the model that is trained chooses; 'auto at "
-        "L/H' decided at L a label and H an hour, whatever the picture's prices. The dotted line "
-        "is the target; a ring marks where an arm reached it."
+        "and the hours of encoding, scoring and training. Features of the pool are charged to every "
+        "arm that reads them, whoever computed them; what was computed only to draw the curve is "
+        "left out. The dotted line is the target; a ring marks where an arm reached it."
     )
+    if any(", " in name for name in found["arms"]):
+        note += (
+            " Where no policy is named, the model that is trained chooses; 'auto at L/H' decided "
+            "at L a label and H an hour, whatever the picture's prices."
+        )
     if found["missing"]:
         note += f" Without an account of their costs: {', '.join(found['missing'])}."
     return element("figure", element("div", *images, class_="curves"), element("figcaption", note))

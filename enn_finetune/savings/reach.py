@@ -10,6 +10,9 @@ from enn_finetune.savings.curves import Stack
 
 RESAMPLES = 2000
 TOLERANCE = 1e-9  # scores closer than this are equal: rounding must not decide who reached what
+FEWEST = 5
+"""Seeds that a ratio's interval asks for: of S seeds all lie on one side of the truth by chance in
+2^(1 - S) of studies, and no resample of them says otherwise. With two that is every second one."""
 Criterion = Literal["sustained", "first", "kept"]
 
 
@@ -17,7 +20,7 @@ class Ratio(NamedTuple):
     """Labels one arm needs over labels another needs, above 1 where labels are saved."""
 
     value: float | None  # None where the score was not reached: see the two bounds
-    ci95: tuple[float | None, float | None] | None  # an end is None where it is open; None: 1 seed
+    ci95: tuple[float | None, float | None] | None  # an end is None where open; None: too few seeds
     less_than: float | None  # the bound where the divisor did not reach the score, or where the
     # dividend was above it from its first evaluation on
     more_than: float | None  # the bound where the dividend did not reach it
@@ -112,6 +115,7 @@ def compare(
     only widen the interval. The lower end is open (None) where it falls among such resamples.
     A resample in which the reference does not reach the arm's score enters the other way round;
     one in which it is above that score from its first evaluation on bounds the ratio from above.
+    Fewer than FEWEST seeds have no interval.
 
     Args:
       arm: curves of S seeds, larger scores better.
@@ -226,11 +230,14 @@ def _ratio(
     bound = np.where(no_need, most, need) / np.where(no_took, most, took)
     low = np.where(at_most, 0.0, bound)
     high = np.where(no_need, np.inf, bound)
-    cut = int(tail_share(seeds) * len(low[1:])) if seeds > 1 else 0
+    ci95 = None
+    if seeds >= FEWEST:
+        cut = int(tail_share(seeds) * len(low[1:]))
+        ci95 = (_lower(low[1:], cut), _finite(np.sort(high[1:])[-1 - cut]))
     reached = not (no_need[0] or at_most[0])
     return Ratio(
         value=float(bound[0]) if reached else None,
-        ci95=(_lower(low[1:], cut), _finite(np.sort(high[1:])[-1 - cut])) if seeds > 1 else None,
+        ci95=ci95,
         less_than=float(bound[0]) if at_most[0] else None,
         more_than=float(bound[0]) if no_need[0] else None,
         unreached=float(np.mean((no_need | at_most)[1:])) if len(need) > 1 else float(not reached),

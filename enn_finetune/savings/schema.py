@@ -7,7 +7,7 @@ from enn_finetune.savings.reach import Match, Ratio
 
 
 class RatioJson(TypedDict):
-    """A `Ratio`; `ci95` is null for a single seed, an end of it null where it is open."""
+    """A `Ratio`; `ci95` is null for fewer than five seeds, an end of it null where open."""
 
     value: float | None
     ci95: list[float | None] | None

@@ -19,7 +19,7 @@ from enn_finetune.savings.curves import (
     stack,
     without_interrupted,
 )
-from enn_finetune.savings.reach import RESAMPLES, saving
+from enn_finetune.savings.reach import FEWEST, RESAMPLES, saving
 from enn_finetune.savings.schema import ArmJson, Summary, curve_json, ends, mean_json
 
 PROTOCOL_SEEDS = 10
@@ -160,6 +160,11 @@ def _doubts(stacks: Mapping[str, Stack], baseline: str) -> list[str]:
     base, doubts = stacks[baseline], []
     if len(base.seeds) == 1:
         doubts.append("There is one seed only: no interval can be given, and nothing is settled.")
+    elif len(base.seeds) < FEWEST:
+        doubts.append(
+            f"There are {len(base.seeds)} seeds: ratios have an interval from {FEWEST} on, and "
+            "nothing is settled."
+        )
     elif len(base.seeds) < PROTOCOL_SEEDS:
         doubts.append(
             f"There are {len(base.seeds)} seeds; it takes {PROTOCOL_SEEDS} or more to settle a "
