@@ -33,8 +33,8 @@ def _pictures(found: Bill, summary: Summary, styles: dict[str, Look]) -> Element
     images = [_picture(found, summary, styles, price) for price in found["prices"]]
     note = (
         "Mean score over seeds against the money that a run has cost which ends there: its labels, "
-        "and the hours of encoding, scoring and training. Features of the pool are charged to every "
-        "arm that reads them, whoever computed them; what was computed only to draw the curve is "
+        "and the hours of encoding, scoring and training. Features of the pool are charged to all "
+        "arms that read them, whoever computed them; what was computed only to draw the curve is "
         "left out. The dotted line is the target; a ring marks where an arm reached it."
     )
     if any(", " in name for name in found["arms"]):
