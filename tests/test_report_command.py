@@ -42,6 +42,17 @@ def quick(folders: list[Path], out: Path, **more: object) -> dict:
     return run(folders, out / "report.html", resamples=100, **more)  # type: ignore[arg-type]
 
 
+def test_two_pages_in_one_folder_keep_both_summaries(folder: Path, tmp_path: Path) -> None:
+    first = run([folder], tmp_path / "a.html", resamples=20)
+    second = run([folder], tmp_path / "b.html", resamples=30)
+    assert json.loads((tmp_path / "summary.json").read_text()) == first
+    assert json.loads((tmp_path / "b.summary.json").read_text()) == second
+    assert (first["page"], second["page"]) == ("a.html", "b.html")
+    run([folder], tmp_path / "a.html", resamples=40)
+    assert json.loads((tmp_path / "summary.json").read_text())["resamples"] == 40
+    assert json.loads((tmp_path / "b.summary.json").read_text()) == second
+
+
 def test_the_summary_says_what_the_issue_asks(folder: Path, tmp_path: Path) -> None:
     found = quick([folder], tmp_path)
     assert json.loads((tmp_path / "summary.json").read_text()) == found

@@ -12,7 +12,7 @@ from enn_finetune.report import intended, testbed
 from enn_finetune.report.bill import Bill, bill, tariff
 from enn_finetune.report.figures import Figures, Json, figures_of, summary_json
 from enn_finetune.report.page import Bought, Provenance, Section, write_page
-from enn_finetune.report.reading import SUMMARY, check_free
+from enn_finetune.report.reading import PAGE, summary_of
 from enn_finetune.report.results import results_document
 from enn_finetune.report.studies import read_folders
 from enn_finetune.report.table import summary_table
@@ -53,7 +53,7 @@ def show(
         return
     summary, console = run(folders, out, results=results, baseline=baseline, own=own), Console()
     console.print(summary_table(summary))
-    console.print(f"report: {out}", highlight=False)
+    console.print(f"report: {out}, its figures: {summary_of(out, 'tasks')}", highlight=False)
 
 
 def run(
@@ -66,7 +66,7 @@ def run(
     title: str = "Label savings",
     resamples: int = RESAMPLES,
 ) -> Json:
-    """Write `out` (one HTML page) and summary.json beside it; with `results`, a Markdown document.
+    """Write `out` (one HTML page) and its summary beside it; with `results`, a Markdown document.
 
     Args:
       folders: of `bench`, `demo` or `train`; what several of them hold is merged.
@@ -85,14 +85,14 @@ def run(
       InputError: damaged or contradicting files, or an `out` whose folder holds a run's summary.
     """
     out = Path(out)
-    check_free(out, "tasks")
+    beside = summary_of(out, "tasks")
     figures = figures_of(read_folders(folders), baseline=baseline, own=own, resamples=resamples)
     rates = tariff(folders)
     bills = {one.name: bill(one.study.records, one.main, rates) for one in figures}
-    found = summary_json(figures)
+    found = {PAGE: out.name, **summary_json(figures)}
     found["money"] = {name: one for name, one in bills.items() if one is not None}
     out.parent.mkdir(parents=True, exist_ok=True)
-    files.atomic_write(out.parent / SUMMARY, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+    files.atomic_write(beside, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     write_page(out, title, [section_of(one, bills[one.name]) for one in figures])
     if results is not None:
         results = Path(results)

@@ -14,7 +14,7 @@ from enn_finetune.report.intended_page import write_page
 from enn_finetune.report.intended_ranks import RankJson, ranks
 from enn_finetune.report.intended_results import results_document
 from enn_finetune.report.intended_words import by_interval, claims, headline, left_out
-from enn_finetune.report.reading import SUMMARY, check_free, read_studies
+from enn_finetune.report.reading import PAGE, read_studies, summary_of
 from enn_finetune.report.table import COLOURS
 from enn_finetune.report.words import interval_text, ratio_text
 from enn_finetune.savings import RESAMPLES
@@ -67,14 +67,14 @@ def run(
       InputError: no results there, damaged files, or other results beside the page.
     """
     page = folder / REPORT if out is None else Path(out)
-    check_free(page, "claims")
+    beside = summary_of(page, "claims")
     figures = read_figures(folder, resamples=resamples)
     studies = [one.json for one in figures if one.json is not None]
     found = ranks(studies)
-    summary = summary_json(figures, studies, found)
+    summary = {PAGE: page.name, **summary_json(figures, studies, found)}
     text = json.dumps(summary, indent=1, ensure_ascii=False) + "\n"
     page.parent.mkdir(parents=True, exist_ok=True)
-    files.atomic_write(page.parent / SUMMARY, text)
+    files.atomic_write(beside, text)
     write_page(page, figures, found)
     if results is not None:
         results.parent.mkdir(parents=True, exist_ok=True)

@@ -20,10 +20,14 @@ RECORD = {"step": int, "labels_bought": int, "split": str, "metrics": dict}
 BOUGHT = {"head": str, "rule": str, "seed": int, "rows": list}
 Line = dict[str, object]
 SUMMARY = "summary.json"
+PAGE = "page"
+"""Key of a page's summary: the page's name."""
 
 
-def check_free(page: Path, key: str) -> None:
-    """Refuse to write a page, and its summary beside it, over the summary of something else.
+def summary_of(page: Path, key: str) -> Path:
+    """Where the summary of a page goes: summary.json beside it, never over that of anything else.
+
+    Beside another page, whose summary says so, it is called after this one: b.summary.json.
 
     Args:
       page: the file to be.
@@ -37,11 +41,17 @@ def check_free(page: Path, key: str) -> None:
             f"--out {page}: found a folder; give the name of a file, such as {page}/report.html"
         )
     path = page.parent / SUMMARY
-    if path.is_file() and key not in files.read_json(path):
+    if not path.is_file():
+        return path
+    there = files.read_json(path)
+    if there.get(PAGE, page.name) != page.name:
+        return page.with_suffix(f".{SUMMARY}")
+    if key not in there:
         raise InputError(
             f"{path} is the summary of a run, and the report writes a file of this name; give an "
             "--out in another folder"
         )
+    return path
 
 
 def find(folder: Path, name: str) -> Path | None:

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from enn_finetune import files
-from enn_finetune.report.reading import SUMMARY, check_free
+from enn_finetune.report.reading import PAGE, summary_of
 from enn_finetune.report.table import COLOURS
 from enn_finetune.report.testbed_active import Active, figures
 from enn_finetune.report.testbed_joint import figures as joint_figures
@@ -27,7 +27,7 @@ from enn_finetune.report.words import DASH, outcome, ratio_text
 from enn_finetune.savings import RESAMPLES
 from enn_finetune.testbed.records import STUDY
 
-PAGE, FIGURES = "report.html", "figures"
+REPORT, FIGURES = "report.html", "figures"
 
 
 def holds(folder: Path) -> bool:
@@ -46,8 +46,8 @@ def run(folder: Path, out: Path | None = None, *, resamples: int = RESAMPLES) ->
     Raises:
       InputError: no study there, damaged files, or other results beside the page.
     """
-    path = folder / PAGE if out is None else Path(out)
-    check_free(path, "supervised")
+    path = folder / REPORT if out is None else Path(out)
+    to = summary_of(path, "supervised")
     found, beside = read(folder), path.parent
     baseline, reference = _roles(found.study)
     active = {}
@@ -60,6 +60,7 @@ def run(folder: Path, out: Path | None = None, *, resamples: int = RESAMPLES) ->
     agents = [line["agent"] for line in found.supervised]
     reference = reference if reference in agents or not agents else agents[0]
     summary_json: Json = {
+        PAGE: path.name,
         "active": {way: one.json for way, one in active.items()},
         "supervised": supervised_json(found.supervised, reference),
         "reference": reference,
@@ -67,7 +68,7 @@ def run(folder: Path, out: Path | None = None, *, resamples: int = RESAMPLES) ->
         "study": found.study,
     }
     (beside / FIGURES).mkdir(parents=True, exist_ok=True)
-    files.atomic_write(beside / SUMMARY, json.dumps(summary_json, indent=1) + "\n")
+    files.atomic_write(to, json.dumps(summary_json, indent=1) + "\n")
     supervised = cast(dict[str, dict], summary_json["supervised"])
     for name, picture in (figures(active) | joint_figures(supervised, reference)).items():
         files.atomic_write(beside / FIGURES / f"{name}.svg", picture)
@@ -79,7 +80,7 @@ def show(folder: Path, out: Path | None = None) -> None:
     """Write the report, and its figures on the terminal."""
     console = Console()
     console.print(terminal(run(folder, out)))
-    console.print(f"report: {folder / PAGE if out is None else out}", highlight=False)
+    console.print(f"report: {folder / REPORT if out is None else out}", highlight=False)
 
 
 def _roles(study: Json) -> tuple[str, str]:

@@ -127,7 +127,7 @@ def test_the_recorded_regret_and_the_excess_are_shown(both):
     assert base["selection_regret"]["saved"]["mean"] == 0
     assert fast["selection_regret"]["curve"]["mean"][0] == pytest.approx(10 * 0.345, abs=0.2)
     assert fast["kl_excess"] == pytest.approx(fast["kl"] / 50)
-    page = re.sub(r"<[^>]+>", " ", (folder / testbed.PAGE).read_text(encoding="utf-8"))
+    page = re.sub(r"<[^>]+>", " ", (folder / testbed.REPORT).read_text(encoding="utf-8"))
     assert "selection regret" in page
     assert f"{fast['selection_regret']['total']['mean']:.2f}" in page
     assert f"{fast['kl_excess']:.4f}" in page
@@ -139,7 +139,7 @@ def test_records_of_before_have_neither(tmp_path):
         del line["kl_excess"], line["selection_regret"]
     arm = write(tmp_path / "out", old)["active"]["once"]["arms"]["epinet/variance"]
     assert arm["kl_excess"] is arm["selection_regret"] is None
-    assert (tmp_path / "out" / testbed.PAGE).exists()
+    assert (tmp_path / "out" / testbed.REPORT).exists()
 
 
 def test_supervised_scores_are_paired_with_the_reference(both):
@@ -160,7 +160,7 @@ def test_supervised_scores_are_paired_with_the_reference(both):
 
 def test_the_page_says_what_held_and_what_did_not(both):
     folder, _ = both
-    page = (folder / testbed.PAGE).read_text(encoding="utf-8")
+    page = (folder / testbed.REPORT).read_text(encoding="utf-8")
     text = re.sub(r"<[^>]+>", "", page)
     assert "epinet/variance needs fewer: 100 (ratio 2.0" in text
     assert "epinet/variance does not reach it: its KL ends at" in text
@@ -236,7 +236,7 @@ def test_supervised_scores_alone_are_drawn_too(tmp_path):
     """One problem at one ratio with one tau, and a KL that is not above 0."""
     lines = supervised_lines({"epinet": -1.5}, problems=1)
     write(tmp_path / "out", lines)
-    page = (tmp_path / "out" / testbed.PAGE).read_text(encoding="utf-8")
+    page = (tmp_path / "out" / testbed.REPORT).read_text(encoding="utf-8")
     assert page.count("<svg") == 3
     assert "nan" not in re.sub(r"<[^>]+>", "", page)
     assert len(list((tmp_path / "out" / testbed.FIGURES).iterdir())) == 3
@@ -254,11 +254,11 @@ def test_the_excess_of_the_marginal_kl_is_shown_where_it_is_recorded(tmp_path):
     assert found[name.format(20)]["agents"]["epinet"]["kl"]["bias"] == pytest.approx(0.03)
     assert "bias" not in found[name.format(20)]["agents"]["mlp"]["kl"]
     assert "bias" not in found[name.format(100)]["agents"]["epinet"]["kl"]
-    assert "excess 0.030" in (tmp_path / "out" / testbed.PAGE).read_text()
+    assert "excess 0.030" in (tmp_path / "out" / testbed.REPORT).read_text()
 
 
 def test_how_it_was_measured_names_every_score_and_its_biases(both):
-    page = (both[0] / testbed.PAGE).read_text(encoding="utf-8")
+    page = (both[0] / testbed.REPORT).read_text(encoding="utf-8")
     terms = re.findall(r"<dt>([^<]*)</dt>", page)
     assert {"KL", "Accuracy", "ECE", "Joint KL", "Problems and seeds"} <= {*terms}
     assert "Too high for finitely many rows" in page
@@ -279,7 +279,7 @@ def test_one_problem_has_no_interval(tmp_path):
     summary = write(tmp_path / "out", lines, supervised_lines({"epinet": -0.5}, problems=1))
     arm = summary["active"]["once"]["arms"]["epinet/variance"]
     assert arm["ci95"] is arm["regret"]["ci95"] is arm["system_ratio"]["ci95"] is None
-    assert "There is one problem only" in (tmp_path / "out" / testbed.PAGE).read_text()
+    assert "There is one problem only" in (tmp_path / "out" / testbed.REPORT).read_text()
 
 
 def test_what_a_crash_cut_short_is_left_out(tmp_path):
