@@ -36,6 +36,7 @@ from provenance import provenance
 
 from enn_finetune import config as configs
 from enn_finetune import problem
+from enn_finetune.encoding import encode_splits
 from enn_finetune.models.backbone import auto_layers
 from enn_finetune.progress import Display
 from enn_finetune.records import commit
@@ -62,7 +63,7 @@ def load(given: argparse.Namespace, encoder: str, task: str, display: Display) -
         }
     )
     found = problem.read(settings, display)
-    encoded = problem.encode_splits(settings, found.splits, display)
+    encoded = encode_splits(settings, found.splits, display)
     work = problem.assemble(settings, found, encoded)
     depth = len(encoded.encoder.bert.layers)
     targets = found.splits[0].targets

@@ -22,6 +22,7 @@ from enn_finetune.data.oracle import OracleState
 from enn_finetune.fitting import fitter
 from enn_finetune.models.classifier import Classifier
 from enn_finetune.problem import Problem, new_classifier
+from enn_finetune.progress import Display
 from enn_finetune.session import Session
 
 BEFORE = 2**19
@@ -72,7 +73,7 @@ def run(problem: Problem, config: Config, session: Session) -> tuple[Classifier,
             if oracle.remaining == 0:
                 break
             with session.charging("scoring"):
-                rows, history = choose(problem, config, parts, number, session, history)
+                rows, history = choose(problem, config, parts, number, session.display, history)
             oracle.buy(rows)
             number += 1
             session.save(history, PoolState(oracle=oracle.state(), round=number))
@@ -97,7 +98,7 @@ def begun(problem: Problem, config: Config, session: Session) -> np.ndarray:
     blank = dataclasses.replace(config, head=dataclasses.replace(config.head, kind="linear"))
     with session.charging("scoring"):
         parts = train.split(new_classifier(problem, blank), config.backbone.embeddings)
-        return choose(problem, config, parts, BEFORE, session, None)[0]
+        return choose(problem, config, parts, BEFORE, session.display, None)[0]
 
 
 def choose(
@@ -105,7 +106,7 @@ def choose(
     config: Config,
     parts: train.Parts,
     number: int,
-    session: Session,
+    display: Display,
     history: History | None,
 ) -> tuple[np.ndarray, History | None]:
     """The rows (n,) that the rule buys in this round, ties by row number, and what is remembered.
@@ -128,7 +129,7 @@ def choose(
     free, rule = ~owned[rows], config.acquisition.rule
     places = np.arange(len(rows)) if asking.sees_bought(rule) else np.flatnonzero(free)
     asked = asking.read_rows(parts, problem.pool, rows, places, key, config)
-    session.display.advance(len(problem.oracle.bought), rows=len(places))
+    display.advance(len(problem.oracle.bought), rows=len(places))
     targets = asking.read_targets(parts, problem.targets, key, config)
     size = min(config.budget.programmed(count), int(free.sum()))
     picked = np.asarray(asking.pick(asked.kept, free, key, targets, rule=rule, count=size))[:count]

@@ -1,7 +1,6 @@
 """A config made concrete: the rows to choose from, the oracle, what is evaluated, the encoder."""
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,17 +12,16 @@ from enn_finetune.config import Config, ConfigError
 from enn_finetune.costs import Work
 from enn_finetune.data import tasks
 from enn_finetune.data.faults import DataError
-from enn_finetune.data.inputs import FeatureRows, Rows, TokenRows, subset
+from enn_finetune.data.inputs import Rows, subset
 from enn_finetune.data.oracle import Oracle
 from enn_finetune.data.pools import Selection, select
 from enn_finetune.data.splits import Split, fingerprint
 from enn_finetune.data.targets import at_most, find_targets
-from enn_finetune.features import TextFeatures, cache_folder
+from enn_finetune.encoding import Encoded, encode_splits
 from enn_finetune.models import tuning
-from enn_finetune.models.backbone import Backbone, BertBackbone, Identity, Pairs, load_backbone
+from enn_finetune.models.backbone import Backbone, BertBackbone, Identity
 from enn_finetune.models.classifier import Classifier
 from enn_finetune.models.heads import make_head
-from enn_finetune.models.places import find_backbone, load_tokenizer
 from enn_finetune.progress import Display
 from enn_finetune.train import Batch
 
@@ -159,39 +157,6 @@ def choose_rows(task: tasks.Task, splits: tuple[Split, ...], config: Config) -> 
     return Material(task, splits, selection)
 
 
-class Encoded(NamedTuple):
-    """Every split as an encoder's inputs or outputs, in the order of `Material.splits`."""
-
-    encoder: BertBackbone
-    folder: Path
-    rows: tuple[Rows, ...]
-    work: Work = Work()  # of the first split's features
-
-
-def encode_splits(config: Config, splits: Sequence[Split], display: Display) -> Encoded:
-    """Load the encoder; tokens of all splits if it is trained, else their features.
-
-    Raises:
-      InputError: weights or a tokenizer that cannot be used.
-    """
-    folder = find_backbone(config.backbone.path)
-    encoder = load_backbone(
-        folder,
-        pooling=config.backbone.pooling,
-        layers=config.backbone.layers,
-        pairs=_pairs(config, splits[0]),
-        dtype=config.backbone.dtype,
-    )
-    tuning.check(config.backbone, encoder.bert.config, folder)
-    positions = encoder.bert.config.max_position_embeddings
-    if config.backbone.max_tokens > positions:
-        raise ConfigError(
-            f"backbone.max_tokens: {config.backbone.max_tokens} is more than the {positions} "
-            f"positions of the encoder in {folder}"
-        )
-    return Encoded(encoder, folder, *_rows(config, encoder, folder, splits, display))
-
-
 def assemble(config: Config, material: Material, encoded: Encoded) -> Problem:
     """A problem with nothing bought, from what was read and encoded."""
     task, splits, selection, named = material
@@ -230,43 +195,6 @@ def prepare(config: Config, display: Display) -> Problem:
     """
     material = read(config, display)
     return assemble(config, material, encode_splits(config, material.splits, display))
-
-
-def _rows(
-    config: Config,
-    encoder: BertBackbone,
-    folder: Path,
-    splits: Sequence[Split],
-    display: Display,
-) -> tuple[tuple[Rows, ...], Work]:
-    """Splits as model inputs: features if the encoder is frozen, else tokens; the first's work."""
-    size = config.evaluation.batch
-    if config.backbone.tune != "frozen":
-        tokenizer, most = load_tokenizer(folder), config.backbone.max_tokens
-        read = (TokenRows.read(tokenizer, one.text, one.pair, most, size) for one in splits)
-        return tuple(read), Work()
-    features = TextFeatures(
-        encoder,
-        folder,
-        config.backbone.max_tokens,
-        cache=cache_folder(config.backbone.cache),
-        display=display,
-        counted=True,
-    )
-    rows, work = [], []
-    for split in splits:
-        rows.append(FeatureRows(features(split.text, split.pair, split.name), size))
-        work.append(features.work)
-    return tuple(rows), work[0]
-
-
-def _pairs(config: Config, split: Split) -> Pairs:
-    """How the encoder reads two texts a row; where there is one, it is read as it is."""
-    if split.pair is None:
-        return "joint"
-    if config.backbone.pairs == "auto":
-        return "difference" if config.backbone.tune == "frozen" else "joint"
-    return config.backbone.pairs
 
 
 def _targets(split: Split) -> np.ndarray:

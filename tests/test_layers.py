@@ -14,8 +14,8 @@ LAYERS = [
     "types errors files compiling",
     "predictive joint decisions metrics config records checkpoint costs",
     "data models acquisition savings progress",
-    "loader features problem sklearn train fitting evaluating session asking online pool policies "
-    "experiment scoring sittings predicting",
+    "loader features encoding problem sklearn train fitting evaluating session asking online pool "
+    "policies experiment scoring sittings predicting labelling",
     "study sharding testbed",
     "scan",
     "bench intended",

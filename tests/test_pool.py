@@ -130,7 +130,7 @@ def test_the_top_of_what_is_left_is_chosen_ties_by_row(closed, tmp_path, monkeyp
 
     monkeypatch.setattr(asking, "read", read)
     session = tiny_runs.session(config, tmp_path)
-    chosen, history = pool.choose(problem, config, None, 1, session, None)
+    chosen, history = pool.choose(problem, config, None, 1, session.display, None)
     assert history is None
     ties = [row for row in left if row not in favourites][:2]
     assert chosen.tolist() == [50, 2, 33, *ties]
@@ -145,7 +145,7 @@ def test_nothing_is_offered_twice(closed, tmp_path, rule):
     parts = fitting.fitter(problem, config)(0)
     for number in range(20):
         cost = problem.oracle.remaining
-        rows, _ = pool.choose(problem, config, parts, number, session, None)
+        rows, _ = pool.choose(problem, config, parts, number, session.display, None)
         assert len(rows) == min(5, cost)
         assert problem.oracle.cost(rows) == len(rows)
         problem.oracle.buy(rows)
@@ -174,8 +174,8 @@ def test_with_all_rows_as_candidates_the_choice_is_that_from_the_pool(closed, tm
     problem.oracle.buy(np.arange(8))
     parts, session = fitting.fitter(problem, config)(0), tiny_runs.session(config, tmp_path)
     scored = update(begin(60), jnp.arange(60), jnp.arange(60.0), 0)
-    rows, after = pool.choose(problem, config, parts, 1, session, scored)
-    whole, _ = pool.choose(problem, config, parts, 1, session, None)
+    rows, after = pool.choose(problem, config, parts, 1, session.display, scored)
+    whole, _ = pool.choose(problem, config, parts, 1, session.display, None)
     assert rows.tolist() == whole.tolist()
     assert (np.asarray(after.scored)[8:] == 1).all()
 

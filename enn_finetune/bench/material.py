@@ -6,15 +6,14 @@ from typing import NamedTuple
 from enn_finetune.bench.plan import Plan, Study
 from enn_finetune.data import tasks
 from enn_finetune.data.splits import Split
+from enn_finetune.encoding import Encoded, encode_splits
 from enn_finetune.errors import InputError
 from enn_finetune.models.places import find_backbone
 from enn_finetune.problem import (
-    Encoded,
     Material,
     Problem,
     assemble,
     choose_rows,
-    encode_splits,
     name_targets,
     task_of,
 )

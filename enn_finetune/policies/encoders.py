@@ -15,13 +15,14 @@ from enn_finetune.config import Config, ConfigError
 from enn_finetune.costs import Work
 from enn_finetune.data.inputs import FeatureRows, Rows
 from enn_finetune.data.splits import Split
+from enn_finetune.encoding import encode_splits
 from enn_finetune.errors import InputError
 from enn_finetune.features import TextFeatures, cache_folder
 from enn_finetune.models import tuning
 from enn_finetune.models.backbone import BertBackbone, Inputs, load_backbone
 from enn_finetune.models.places import find_backbone
 from enn_finetune.predictive import mixture
-from enn_finetune.problem import Problem, encode_splits
+from enn_finetune.problem import Problem
 from enn_finetune.progress import Display
 from enn_finetune.types import Head
 

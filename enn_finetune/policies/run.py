@@ -206,5 +206,5 @@ class Course:
             if self.config.proxy.head == "mc_dropout":
                 parts = dropped(parts)
         with self.ledger.charging("scoring"):
-            rows, _ = pool.choose(problem, self.config, parts, number, self.session, None)
+            rows, _ = pool.choose(problem, self.config, parts, number, self.session.display, None)
         return rows

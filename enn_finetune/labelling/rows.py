@@ -1,0 +1,149 @@
+"""The texts of a session: each once, with its label where some file has one."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from enn_finetune.data.faults import DataError, Row, RowError, shown
+from enn_finetune.data.splits import label_name, sort_labels
+from enn_finetune.data.tables import stream_rows
+
+LISTED = 10  # contradictions that an error names
+LIKE = 0.8  # how much alike two names are, of which one is taken for misspelt
+NONE = -1
+
+
+class Place(NamedTuple):
+    """Where a row stands."""
+
+    path: Path
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.path}, line {self.line}"
+
+
+@dataclass(frozen=True, eq=False)
+class Texts:
+    """N distinct texts, or pairs of them, in the order in which they first appear."""
+
+    text: list[str]
+    pair: list[str] | None
+    columns: list[Mapping[str, object]]  # of the row that each was first found in
+    labels: np.ndarray  # (N,) class, or NONE
+    files: np.ndarray  # (N,) number of the file that the label stands in, or NONE
+    classes: tuple[str, ...]  # C names, sorted as a training file's
+    skipped: list[str]  # what is wrong with rows that cannot be read, and where they stand
+
+    def __len__(self) -> int:
+        return len(self.text)
+
+    @property
+    def rounds(self) -> list[int]:
+        """Numbers of the files that have labels of their own, in order."""
+        return np.unique(self.files[self.files != NONE]).tolist()
+
+
+class _Labelled(NamedTuple):
+    name: str
+    place: Place
+    file: int
+
+
+def read(
+    files: Sequence[Path], *, text: str = "text", pair: str | None = None, label: str = "label"
+) -> Texts:
+    """Read .csv, .tsv and .jsonl files; rows without text or with a faulty one are skipped.
+
+    Args:
+      files: a text that stands in several of them is one row.
+      text: column of the text.
+      pair: column of the second text, if there is one.
+      label: column of the label, which may be missing as long as nothing is labelled. Empty cells
+        are no labels.
+
+    Raises:
+      DataError: a file that cannot be read; texts that have two labels, with where they stand; a
+        label column that no file has, where one has a name much like it; not one row that can be
+        read.
+    """
+    wanted = [text] if pair is None else [text, pair]
+    first: dict[tuple[str, ...], Mapping[str, object]] = {}
+    labelled: dict[tuple[str, ...], _Labelled] = {}
+    skipped: list[str] = []
+    clashes: list[str] = []
+    names: dict[str, None] = {}
+    for number, path in enumerate(files):
+        for row in stream_rows(path, texts=wanted):
+            found = row if isinstance(row, RowError) else _label(row, label)
+            if isinstance(found, RowError) or isinstance(row, RowError):
+                skipped.append(f"{path}, {found}")
+                continue
+            names |= dict.fromkeys(row.columns)
+            key = tuple(str(row.columns[name]) for name in wanted)
+            first.setdefault(key, row.columns)
+            if found is None:
+                continue
+            mine = _Labelled(found, Place(Path(path), row.line), number)
+            theirs = labelled.setdefault(key, mine)
+            if theirs.name != mine.name:
+                clashes.append(
+                    f"{shown(key[0])} is {theirs.name!r} in {theirs.place} and {mine.name!r} in "
+                    f"{mine.place}"
+                )
+    _check(files, first, names, label, clashes, skipped)
+    classes = sort_labels(one.name for one in labelled.values())
+    return Texts(
+        text=[key[0] for key in first],
+        pair=None if pair is None else [key[1] for key in first],
+        columns=list(first.values()),
+        labels=_numbers(first, {k: classes.index(one.name) for k, one in labelled.items()}),
+        files=_numbers(first, {key: one.file for key, one in labelled.items()}),
+        classes=classes,
+        skipped=skipped,
+    )
+
+
+def _label(row: Row, column: str) -> str | RowError | None:
+    """The label of a row, None where there is none."""
+    cell = row.columns.get(column)
+    if cell is None or (isinstance(cell, str) and not cell.strip()):
+        return None
+    try:
+        return label_name(cell)
+    except ValueError as error:
+        return RowError(row.line, column, "label", str(error))
+
+
+def _numbers(keys: Iterable[tuple[str, ...]], found: Mapping[tuple[str, ...], int]) -> np.ndarray:
+    return np.array([found.get(key, NONE) for key in keys], np.int64)
+
+
+def _check(
+    files: Sequence[Path],
+    first: Mapping[tuple[str, ...], Mapping[str, object]],
+    names: Mapping[str, None],
+    label: str,
+    clashes: Sequence[str],
+    skipped: Sequence[str],
+) -> None:
+    if not first:
+        reasons = "".join(f"\n  {reason}" for reason in skipped[:LISTED])
+        raise DataError(f"{', '.join(map(str, files))}: not one row can be read{reasons}")
+    like = get_close_matches(label.casefold(), {name.casefold() for name in names}, cutoff=LIKE)
+    if label not in names and like:
+        raise DataError(
+            f"--label {label}: no file has such a column, but there is {like[0]!r}, letter case "
+            "aside; name that one, or rename it if it is something else"
+        )
+    if clashes:
+        more = len(clashes) - LISTED
+        raise DataError(
+            "texts with two labels; correct one of each, or empty it:\n  "
+            + "\n  ".join(clashes[:LISTED])
+            + (f"\n  and {more} more" if more > 0 else "")
+        )

@@ -1,0 +1,263 @@
+"""`enn-finetune next`: a file of the rows to label next, and a table of how far labelling is."""
+
+import csv
+import dataclasses
+import io
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from enn_finetune import files, pool, train
+from enn_finetune.config import Config, PlainValue, build
+from enn_finetune.config.rules import RuleName
+from enn_finetune.config.schema import HeadConfig
+from enn_finetune.data.catalogue import Task
+from enn_finetune.data.oracle import Oracle
+from enn_finetune.data.splits import Labels, Split, fingerprint, one_hot
+from enn_finetune.encoding import encode_splits
+from enn_finetune.errors import InputError
+from enn_finetune.labelling.rows import NONE, Texts, read
+from enn_finetune.labelling.standing import STABLE, WINDOW, History, Standing, history
+from enn_finetune.models.card import Card
+from enn_finetune.models.classifier import Classifier
+from enn_finetune.models.places import HEAD, backbone_name
+from enn_finetune.problem import Problem, new_classifier
+from enn_finetune.progress import Display
+
+COLD: RuleName = "typiclust"
+"""The rule where no head can be fitted: it reads features, and which rows have a label."""
+PREDICTED = ("enn_label", "enn_probability", "enn_unsettled")
+"""Columns of the output beside those of the input: the likeliest class, its probability, and the
+share of the indices that see another one. Empty before two classes are known."""
+FORMATS = (".csv", ".jsonl")
+
+
+class Chosen(NamedTuple):
+    """What a call came to."""
+
+    rule: str
+    rows: list[int]  # among the distinct texts, best first
+    history: History
+
+
+def run(
+    sources: Sequence[Path],
+    out: Path,
+    *,
+    count: int = 20,
+    text: str = "text",
+    pair: str | None = None,
+    label: str = "label",
+    rule: str = "badge",
+    encoder: Sequence[str] = (),
+    max_tokens: int = 128,
+    model: Path | None = None,
+    seed: int = 0,
+    quiet: bool = False,
+) -> Chosen:
+    """Write the `count` rows to label next, with all their columns, and say how far it has come.
+
+    The head is the linear epinet, in closed form on features of a frozen encoder.
+
+    Args:
+      sources: the files, labelled ones in the order in which they were labelled.
+      out: .csv or .jsonl; a file that is there is never overwritten.
+      count: how many rows, at most.
+      text: column of the text.
+      pair: column of the second text, if there is one.
+      label: column of the label (see `labelling.rows.read`).
+      rule: the acquisition rule; `COLD` takes its place until two classes are known.
+      encoder: places of the encoder, tried in order; empty takes those of `backbone.path`.
+      max_tokens: longer texts are cut.
+      model: where to save the classifier that all labels give, for `score`.
+      seed: of the indices and of rules that draw.
+      quiet: print nothing.
+
+    Raises:
+      InputError: whatever cannot be read or used, before anything is written.
+    """
+    _check_free(out, model)
+    texts = read(sources, text=text, pair=pair, label=label)
+    if not (texts.labels == NONE).any():
+        raise InputError(f"all {len(texts):,} texts have a label: nothing is left to ask about")
+    keys: dict[str, PlainValue] = {
+        "seed": seed,
+        "acquisition.rule": rule,
+        "budget.round": count,
+        "backbone.max_tokens": max_tokens,
+    }
+    config = _config(keys | ({"backbone.path": list(encoder)} if encoder else {}), len(texts))
+    with Display(quiet=quiet) as display:
+        for fault in texts.skipped:
+            print(f"{fault}; the row is skipped", file=sys.stderr)
+        problem = _problem(texts, config, display, text, pair, label)
+        found = history(problem, texts, [str(path) for path in sources], config, display)
+        if found.parts is None and model is not None:
+            raise InputError(f"--model {model}: a model needs labels of two classes, found fewer")
+        rows = _choose(problem, config, found, display)
+        used = config.acquisition.rule if found.parts is not None else COLD
+        _write(out, texts, rows, found.standing, label)
+        if model is not None and found.parts is not None:
+            _save(problem, found.parts, config, model)
+    if not quiet:
+        _tell(Console(), texts, found, used, len(rows), out)
+    return Chosen(used, rows.tolist(), found)
+
+
+def _check_free(out: Path, model: Path | None) -> None:
+    if out.suffix.lower() not in FORMATS:
+        raise InputError(f"--out {out}: expected a name that ends with {' or '.join(FORMATS)}")
+    if out.exists():
+        raise InputError(f"--out {out}: is there already, perhaps with labels; give another name")
+    if model is not None and model.exists() and not (model / HEAD).is_file():
+        raise InputError(f"--model {model}: found something that is no saved model")
+
+
+def _config(keys: dict[str, PlainValue], rows: int) -> Config:
+    fixed: dict[str, PlainValue] = {
+        "regime": "pool",
+        "acquisition.indices": 100,  # rules that choose rows together want as many
+        "budget.labels": rows,
+        "budget.start": 1,
+    }
+    return build(fixed | keys)
+
+
+def _problem(
+    texts: Texts, config: Config, display: Display, text: str, pair: str | None, label: str
+) -> Problem:
+    """All texts as a pool, their labels behind an oracle that has sold none."""
+    classes = texts.classes
+    split = Split("texts", texts.text, texts.pair, None, (), np.arange(1, len(texts) + 1))
+    encoded = encode_splits(config, (split,), display)
+    targets = np.zeros((len(texts), max(len(classes), 2)), np.float32)
+    known = texts.labels != NONE
+    if known.any():
+        targets[known, : len(classes)] = one_hot(texts.labels[known], len(classes))
+    return Problem(
+        task=Task("labelling", "", (), text, pair, label, Labels(classes, classes), ("accuracy",)),
+        pool=encoded.rows[0],
+        oracle=Oracle(targets, len(texts)),
+        evaluations=(),
+        encoder=encoded.encoder,
+        folder=encoded.folder,
+        fingerprint=fingerprint(split),
+    )
+
+
+def _choose(problem: Problem, config: Config, found: History, display: Display) -> np.ndarray:
+    parts = found.parts
+    if parts is None:  # the head is blank; the rule reads features alone
+        cold = dataclasses.replace(config.acquisition, rule=COLD)
+        config = dataclasses.replace(config, acquisition=cold, head=HeadConfig(kind="linear"))
+        two = dataclasses.replace(problem.task, labels=Labels(("0", "1"), ("0", "1")))
+        parts = train.split(new_classifier(problem._replace(task=two), config), "frozen")
+    return pool.choose(problem, config, parts, len(found.rounds), display, None)[0]
+
+
+def _write(
+    out: Path, texts: Texts, rows: np.ndarray, standing: Standing | None, label: str
+) -> None:
+    lines: list[dict[str, object]] = []
+    for row in rows.tolist():
+        line = {**texts.columns[row], label: ""} | dict.fromkeys(PREDICTED, "")
+        if standing is not None:
+            values = (
+                texts.classes[standing.classes[row]],
+                round(float(standing.probability[row]), 4),
+                round(float(standing.unsettled[row]), 4),
+            )
+            line |= dict(zip(PREDICTED, values, strict=True))
+        lines.append(line)
+    if out.suffix.lower() == ".jsonl":
+        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    else:
+        names = list(dict.fromkeys(name for line in lines for name in line))
+        file = io.StringIO(newline="")
+        writer = csv.DictWriter(file, names, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(lines)
+        text = file.getvalue()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    files.atomic_write(out, text)
+
+
+def _save(problem: Problem, parts: train.Parts, config: Config, folder: Path) -> None:
+    card = Card(
+        task="labelling",
+        base_model=backbone_name(problem.folder),
+        tuned="frozen",
+        rule=config.acquisition.rule,
+        seed=config.seed,
+        labels_bought=len(problem.oracle.bought),
+    )
+    Classifier(problem.encoder, train.merge(parts).head).save_pretrained(
+        folder,
+        tokenizer=problem.folder,
+        labels=problem.task.classes,
+        max_tokens=config.backbone.max_tokens,
+        text=problem.task.text,
+        pair=problem.task.pair,
+        card=card,
+    )
+
+
+def _tell(
+    console: Console, texts: Texts, found: History, rule: str, chosen: int, out: Path
+) -> None:
+    table = Table(caption_justify="left")
+    table.add_column("labels of", overflow="fold")
+    for name in ("labels", "expected right", "unsettled", "agreement"):
+        table.add_column(name, justify="right")
+    for one in found.rounds:
+        table.add_row(one.file, f"{one.labels:,}", *map(_share, one[2:4]), _kappa(one.agreement))
+    table.caption = (
+        "expected right: share of the texts without a label on which the fit expects to be right; "
+        "unsettled: share of them that one index, drawn at random, sees otherwise; agreement: "
+        "Cohen's kappa with the round before, on all texts"
+    )
+    if found.rounds:
+        console.print(table)
+    counts = {name: int((texts.labels == c).sum()) for c, name in enumerate(texts.classes)}
+    if counts:
+        console.print("labels: " + ", ".join(f"{n} {c:,}" for n, c in counts.items()), markup=False)
+    console.print(_advice(found), markup=False)
+    console.print(f"{chosen:,} rows to label, by {rule}: {out}", markup=False, highlight=False)
+
+
+def _advice(found: History) -> str:
+    if found.parts is None:
+        return (
+            "fewer than two classes have labels: these rows are typical of the pool's clusters; "
+            f"{COLD} reads features alone"
+        )
+    known = [one.agreement for one in found.rounds[-WINDOW:] if one.agreement is not None]
+    if found.settled:
+        return (
+            f"STOP, if what it gets right is enough: the last {WINDOW} rounds agree with the ones "
+            f"before them by {np.mean(known):.3f} on the mean ({STABLE} asked); more labels hardly "
+            "change predictions"
+        )
+    if len(known) < WINDOW:
+        return (
+            f"GO ON: stopping asks for {WINDOW} agreements, which take {WINDOW + 1} rounds, one "
+            f"file of labels each; there are {len(known)}"
+        )
+    return (
+        f"GO ON: the last {WINDOW} rounds agree with the ones before them by "
+        f"{np.mean(known):.3f} on the mean; from {STABLE} on more labels hardly change predictions"
+    )
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f} %"
+
+
+def _kappa(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

@@ -1,0 +1,105 @@
+"""How far labelling has come: a fit for each round, and what the rounds agree on."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from enn_finetune import train
+from enn_finetune.config import Config
+from enn_finetune.evaluating import predict
+from enn_finetune.fitting import fitter
+from enn_finetune.labelling.rows import NONE, Texts
+from enn_finetune.problem import Problem
+from enn_finetune.progress import Display
+
+BLOCK = 8192  # rows whose predictions under all indices are held at once
+WINDOW, STABLE = 3, 0.99
+"""Predictions have settled where the last WINDOW agreements have a mean of STABLE or more: the
+intensity and the cutoff of Bloodgood & Vijay-Shanker 2009 (arXiv 1409.5165, section 4)."""
+
+
+class Standing(NamedTuple):
+    """What a fit says of all N texts."""
+
+    classes: np.ndarray  # (N,) the likeliest one
+    probability: np.ndarray  # (N,) of it
+    unsettled: np.ndarray  # (N,) share of the indices whose likeliest class is another
+
+
+class Round(NamedTuple):
+    """The fit to all labels up to the end of a file, asked about texts that no file labels."""
+
+    file: str
+    labels: int
+    expected: float | None  # share of its predictions that the fit expects to be right
+    unsettled: float | None  # share of them that one index, drawn at random, sees otherwise
+    agreement: float | None  # Cohen's kappa of its predictions of all texts and the last round's
+
+
+class History(NamedTuple):
+    """All rounds, and the last fit; None of it where two classes are not known yet."""
+
+    rounds: list[Round]
+    parts: train.Parts | None
+    standing: Standing | None
+
+    @property
+    def settled(self) -> bool:
+        """True where more labels no longer change predictions."""
+        last = [one.agreement for one in self.rounds[-WINDOW:]]
+        known = [one for one in last if one is not None]
+        return len(known) == WINDOW and float(np.mean(known)) >= STABLE
+
+
+def history(
+    problem: Problem, texts: Texts, files: Sequence[str], config: Config, display: Display
+) -> History:
+    """Fit the labels of each round and those before it; the problem's oracle has then sold all."""
+    fit, rounds = fitter(problem, config), texts.rounds
+    left = texts.labels == NONE
+    found: list[Round] = []
+    parts, standing = None, None
+    display.begin("fitting", len(rounds), "rounds")
+    for number, file in enumerate(rounds):
+        problem.oracle.buy(np.flatnonzero(texts.files == file))
+        bought = problem.oracle.bought
+        before, agreement = standing, None
+        if len(np.unique(texts.labels[bought])) > 1:
+            parts = fit(number)
+            standing = stand(problem, parts, config)
+            if before is not None:
+                agreement = kappa(before.classes, standing.classes)
+        sure = None if standing is None or not left.any() else standing.probability[left].mean()
+        open_ = None if standing is None or not left.any() else standing.unsettled[left].mean()
+        found.append(
+            Round(
+                files[file],
+                len(bought),
+                None if sure is None else float(sure),
+                None if open_ is None else float(open_),
+                agreement,
+            )
+        )
+        display.advance(number + 1)
+    return History(found, parts, standing)
+
+
+def stand(problem: Problem, parts: train.Parts, config: Config) -> Standing:
+    """What a fit says of all texts, block by block."""
+    rows = np.arange(len(problem.pool))
+    blocks = []
+    for start in range(0, len(rows), BLOCK):
+        mean, every = predict(parts, problem.pool, rows[start : start + BLOCK], config)
+        likeliest = mean.argmax(1)
+        other = (every.argmax(2) != likeliest[None]).mean(0)
+        blocks.append(Standing(likeliest, np.exp(mean.max(1)), other))
+    return Standing(*map(np.concatenate, zip(*blocks, strict=True)))
+
+
+def kappa(one: np.ndarray, other: np.ndarray) -> float:
+    """Cohen's kappa of two labellings (N,): agreement beyond chance; 1 where both are constant."""
+    same = float(np.mean(one == other))
+    classes = np.union1d(one, other)
+    chance = float(sum(np.mean(one == c) * np.mean(other == c) for c in classes))
+    return 1.0 if chance == 1.0 else (same - chance) / (1 - chance)
