@@ -165,13 +165,13 @@ def test_a_loss_is_shown_like_a_win(page: str, summary: Summary) -> None:
 
 def test_the_headline_of_a_single_arm_that_loses() -> None:
     speeds = {arm: SPEEDS[arm] for arm in (RANDOM, OWN, "epinet / bald")}
-    assert report.headline(make_summary(4, speeds)) == (
+    assert report.headline(make_summary(5, speeds)) == (
         "Prioritised selection lost to random selection."
     )
 
 
 def test_a_baseline_that_stands_in_for_random_selection_is_called_by_its_name() -> None:
-    summary = make_summary(4, {arm: SPEEDS[arm] for arm in (RANDOM, OWN, "epinet / bald")})
+    summary = make_summary(5, {arm: SPEEDS[arm] for arm in (RANDOM, OWN, "epinet / bald")})
     arms = {"linear / margin" if arm == RANDOM else arm: of for arm, of in summary["arms"].items()}
     summary = {**summary, "baseline": "linear / margin", "arms": arms}
     assert report.headline(summary) == "Prioritised selection lost to linear / margin."

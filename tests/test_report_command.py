@@ -17,7 +17,7 @@ ARMS = {
     name: made.SPEEDS[name]
     for name in ("linear/random", "epinet/random", "epinet/margin", "epinet/bald", "linear/margin")
 }
-FEW = {"speeds": ARMS, "seeds": range(4), "labels": (20, 50, 100, 200, 400)}
+FEW = {"speeds": ARMS, "seeds": range(5), "labels": (20, 50, 100, 200, 400)}
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_the_summary_says_what_the_issue_asks(folder: Path, tmp_path: Path) -> N
     for arms in found["tasks"].values():
         assert list(arms) == list(ARMS)
         for arm in arms.values():
-            assert arm["seeds"] == 4
+            assert arm["seeds"] == 5
             assert isinstance(arm["score_mean"], float)
             for name in ("system_ratio", "acquisition_ratio"):
                 assert {"value", "ci95"} <= set(arm[name])
@@ -70,7 +70,7 @@ def test_the_summary_says_what_the_issue_asks(folder: Path, tmp_path: Path) -> N
     slow = found["tasks"]["cola"]["epinet/margin"]
     assert slow["labels_to_target"] is None
     assert slow["labels_last"] == 400
-    assert slow["losses_to_random"] == 4
+    assert slow["losses_to_random"] == 5
     study = found["studies"]["sst2"]
     assert (study["split"], study["splits"]) == ("dev", ["dev", "held"])
     assert study["command"] == ["enn-finetune bench configs/quick.toml --out runs/quick"]

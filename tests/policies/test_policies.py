@@ -5,7 +5,7 @@ import pytest
 import tiny_runs
 import worlds
 
-from enn_finetune import checkpoint, online, pool
+from enn_finetune import checkpoint, pool
 from enn_finetune.config import ConfigError
 from enn_finetune.policies import Shared
 from enn_finetune.report import command
@@ -62,17 +62,6 @@ def test_a_run_that_began_without_an_account_has_none_of_a_half(world, tmp_path,
     pool.run(tiny_runs.prepared(config), config, session)
     found = worlds.records(tmp_path)
     assert ["training" in one for one in found] == [True] * kept + [False] * (5 - kept)
-
-
-def test_runs_that_cannot_be_compared_keep_no_account(world, tmp_path):
-    for name, keys in {
-        "online": {"regime": "online"},
-        "frozen": {"backbone.tune": "frozen"},
-    }.items():
-        config = worlds.config_of(world, **keys, **{"evaluation.every": 24})
-        session = tiny_runs.session(config, tmp_path / name)
-        (online if name == "online" else pool).run(tiny_runs.prepared(config), config, session)
-        assert all("training" not in one for one in worlds.records(tmp_path / name))
 
 
 @pytest.mark.parametrize("name", worlds.CASES)
