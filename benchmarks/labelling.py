@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from provenance import provenance
@@ -42,13 +42,15 @@ class Line(NamedTuple):
     stop: bool
 
 
-def session(truth: Mapping[str, str], count: int, rounds: int, folder: Path) -> list[Line]:
-    """Ask and answer until the rounds are over or nothing is left to ask about."""
+def session(
+    truth: Mapping[str, str], count: int, rounds: int, folder: Path, **options: Any
+) -> list[Line]:
+    """Ask and answer, round after round; `options` of `labelling.run`."""
     sources, lines = [folder / "pool.csv"], []
     _write(sources[0], [{"text": text} for text in truth])
     for number in range(rounds + 1):
         out = folder / f"round{number}.csv"
-        found = run(sources, out, count=count, quiet=True).history
+        found = run(sources, out, count=count, quiet=True, **options).history
         if found.standing is not None:
             texts = read(sources)
             left = texts.labels == NONE
