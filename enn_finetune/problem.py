@@ -1,6 +1,7 @@
 """A config made concrete: the rows to choose from, the oracle, what is evaluated, the encoder."""
 
 import dataclasses
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -107,10 +108,24 @@ def read(config: Config, display: Display) -> Material:
     """
     task = task_of(config)
     splits = tuple(tasks.load_split(task, split.name, config.task.data) for split in task.splits)
+    tell(task, splits, display.say)
+    return name_targets(choose_rows(task, splits, config), config)
+
+
+def tell(task: tasks.Task, splits: Sequence[Split], say: Callable[[str], None]) -> None:
+    """Say what of a task's files is left out, and how many test rows are training rows too."""
     for split in splits:
         if split.skipped:  # QQP only: known faults of the published file
-            display.say(f"{split.name}: {len(split.skipped)} rows without a text are left out")
-    return name_targets(choose_rows(task, splits, config), config)
+            say(f"{task.name}: {split.name}: {len(split.skipped)} rows without a text are left out")
+    if task.folder or task.name == "messages":
+        return
+    train, *others = ({*zip(s.text, s.pair or s.text, strict=True)} for s in splits)
+    for split, texts in zip(splits[1:], others, strict=True):
+        if shared := len(train & texts):
+            say(
+                f"warning: {shared:,} of {len(texts):,} different texts of {split.name} are "
+                "training texts too: scores on them say little; take them out of one of the files"
+            )
 
 
 def name_targets(material: Material, config: Config) -> Material:

@@ -40,6 +40,7 @@ UTF8, ESCAPE = "utf-8", "backslashreplace"
 """Half of a surrogate pair, which an id in JSON may hold, goes out as the escape it came in as."""
 
 
+TABLES = (".csv", ".tsv")
 OUTPUT = frozenset({"line", "label", "probabilities", "total", "aleatoric", "epistemic", "rank"})
 
 
@@ -76,18 +77,24 @@ def run(
 ) -> Counts:
     """Score every row of a .jsonl, .csv or .tsv file under the same K epistemic indices.
 
-    Each line of the output has the row's line in the input, its `id` if it has one, its texts, the
-    predicted label, the class probabilities, total, aleatoric and epistemic uncertainty in nats,
-    and its rank by epistemic uncertainty (1 is the most uncertain: what to label next; by total
-    uncertainty where there is no epistemic one: one index, or a head that is no epinet). A row that
-    cannot be read is reported on standard error with its line, and the others are scored.
+    Each line of the output, a JSON object, has the row's line in the input, its columns (but those
+    called as what follows), the predicted label, class probabilities, total, aleatoric and
+    epistemic uncertainty in nats, and its rank by epistemic uncertainty (1 is the most uncertain:
+    what to label next; by total uncertainty where there is no epistemic one: one index, or a head
+    that is no epinet). A row that cannot be read is reported on standard error with its line, and
+    the others are scored.
 
     Raises:
-      InputError: no such file or model, a column that is nowhere, or not one row that can be read;
-        an output that was there before is then left as it is.
+      InputError: no such file or model, an output called .csv or .tsv, a column that is nowhere,
+        or not one row that can be read; an output that was there before is then left as it is.
     """
     if output.exists() and source.exists() and output.samefile(source):
         raise InputError(f"{output}: is the input too; give the scored rows another file")
+    if output.suffix.lower() in TABLES:
+        raise InputError(
+            f"{output}: scored rows are JSON lines, whose probabilities no {output.suffix} has a "
+            f"cell for; give a name such as {output.with_suffix('.jsonl').name}"
+        )
     loaded = load_classifier(model)
     columns = find_columns(source, loaded, text, pair)
     scorer = Scorer(loaded, indices, batch, seed)
@@ -185,9 +192,7 @@ class Scorer:
             probs[places] = np.exp(np.asarray(log_probs)[: len(places)])
             parts[:, places] = np.asarray(found)[:, : len(places)]
         for row, p, (total, aleatoric, epistemic) in zip(rows, probs, parts.T, strict=True):
-            kept = {
-                name: row.columns[name] for name in ("id", *columns.needed) if name in row.columns
-            }
+            kept = {name: cell for name, cell in row.columns.items() if name not in OUTPUT}
             yield {
                 "line": row.line,
                 **kept,

@@ -14,8 +14,10 @@ import tiny_runs
 from tiny_runs import REGIMES, config_of, left_by, run, write_rows
 
 from enn_finetune import config as configs
+from enn_finetune import problem
 from enn_finetune.errors import InputError
 from enn_finetune.models.classifier import load_classifier
+from enn_finetune.progress import Display
 
 ROOT = Path(__file__).resolve().parents[1]
 PROVENANCE = {
@@ -37,6 +39,20 @@ def closed(world):
 def everything(folder: Path) -> dict[str, bytes]:
     """The bytes of all files below a folder."""
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+# What it says
+
+
+def test_test_rows_that_are_training_rows_are_told(closed, tmp_path, capsys):
+    rows = tiny_runs.sentences(30, 1)
+    train = write_rows(tmp_path / "train.jsonl", rows)
+    test = write_rows(tmp_path / "test.jsonl", [*rows[:4], *tiny_runs.sentences(8, 9)])
+    config = closed(**{"task.train": str(train), "task.test": str(test)})
+    problem.prepare(config, Display())
+    assert "warning: 4 of 12 different texts of test are training texts too" in " ".join(
+        capsys.readouterr().err.split()
+    ) + " ".join(capsys.readouterr().out.split())
 
 
 # What it leaves

@@ -184,6 +184,19 @@ def test_a_column_of_another_name(score):
     assert_close(score(renamed, text="utterance"), score(ROWS))
 
 
+def test_columns_of_the_input_are_kept(score):
+    rows = [{**row, "customer": {"since": 2019}, "rank": 7} for row in ROWS]
+    found = score(rows)
+    assert [row["customer"] for row in found] == [{"since": 2019}] * len(ROWS)
+    assert sorted(row["rank"] for row in found) == list(range(1, len(ROWS) + 1)), "scoring's own"
+
+
+def test_scored_rows_are_no_table(model, tmp_path):
+    (tmp_path / "rows.jsonl").write_text(json.dumps(ROWS[0]), "utf-8")
+    with pytest.raises(InputError, match=r"such as out\.jsonl"):
+        scoring.run(model, tmp_path / "rows.jsonl", tmp_path / "out.csv", quiet=True)
+
+
 def test_columns_that_are_nowhere_are_listed(score, pair_model, model, tmp_path):
     with pytest.raises(InputError, match=r"line 1: .*columns a, b; .*needs text: .*--text$"):
         score([{"a": "x", "b": "y"}])

@@ -16,6 +16,7 @@ from enn_finetune.problem import (
     choose_rows,
     name_targets,
     task_of,
+    tell,
 )
 from enn_finetune.progress import Display
 
@@ -56,10 +57,7 @@ class Library:
         if key not in self._tasks:
             task, places = task_of(study.config), study.config.task.data
             splits = tuple(tasks.load_split(task, split.name, places) for split in task.splits)
-            for split in splits:
-                if split.skipped:
-                    count = len(split.skipped)
-                    self._display.say(f"{task.name}: {split.name}: {count} rows have no text")
+            tell(task, splits, self._display.say)
             self._tasks[key] = TaskFiles(task, splits)
         return self._tasks[key]
 

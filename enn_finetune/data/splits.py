@@ -97,7 +97,8 @@ def label_name(cell: object) -> str:
     elif cell is None or isinstance(cell, str):
         if not name:
             raise ValueError(
-                "the label is empty; label the row, or keep unlabelled rows in a file of their own"
+                "the label is empty; label the row (`enn-finetune next` says which ones pay), or "
+                "keep unlabelled rows in a file of their own"
             )
     else:
         raise ValueError(f"found {shown(cell)}; a label is a string or a whole number")

@@ -119,7 +119,7 @@ def _named(
         header = first.cells
         for name in needed:
             if header.count(name) != 1:
-                message = no_column(name, header, "the header is")
+                message = no_column(name, header, "the header is") + _separated(header)
                 if name in header:
                     message = (
                         f"{header.count(name)} columns are called {name!r}; rename all but one"
@@ -138,6 +138,15 @@ def _named(
                 f"{shown(row.cells[0])}"
             )
             yield RowError(row.line, None, "length", message)
+
+
+def _separated(header: Sequence[str]) -> str:
+    """What to do where a header is one field, for it is separated by something else."""
+    if len(header) != 1:
+        return ""
+    marks = [word for mark, word in ((";", "semicolons"), ("\t", "tabs")) if mark in header[0]]
+    advice = "; it looks separated by {}: save it with commas, or tabs as a .tsv"
+    return advice.format(marks[0]) if marks else ""
 
 
 def _objects(file: BinaryIO) -> Iterator[Row | RowError]:

@@ -120,6 +120,16 @@ def test_a_byte_order_mark_before_json(write) -> None:
     assert row == (1, {"text": "hello"})
 
 
+@pytest.mark.parametrize(
+    ("text", "found"), [("text;label", "semicolons"), ("text\tlabel", "tabs"), ("txt", None)]
+)
+def test_a_header_of_one_field_says_what_separates_it(write, text: str, found: str | None) -> None:
+    with pytest.raises(DataError) as caught:
+        list(read_rows(write("a.csv", f"{text}\nx;1\n"), texts=["text"]))
+    assert ("separated by" in str(caught.value)) == (found is not None)
+    assert found is None or f"separated by {found}" in str(caught.value)
+
+
 def test_wrong_header(write) -> None:
     message = fault(write("a.csv", "id,Txt\n1,a\n"), texts=["text"])
     assert "line 1: no column 'text': the header is 'id', 'Txt'; the nearest is 'Txt'" in message
