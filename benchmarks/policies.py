@@ -27,7 +27,8 @@ asvp is charged over standard's, at the full budget. Both are means over the stu
 five, no `auto` unless --auto is given; some minutes.
 
 A run that was cut off goes on with the same --out. --records names a folder of packed cells: what
-they have is not run again, and finished cells are added to them.
+they have is not run again, and finished cells are added to them; with --kept nothing is run, and
+arms and seeds that they lack are left out.
 """
 
 import argparse
@@ -58,6 +59,7 @@ from policies_shares import FIXED, auto_over_best, charged, in_the_end, label_sh
 from provenance import provenance
 
 from enn_finetune import savings
+from enn_finetune.config import Config
 from enn_finetune.files import atomic_write
 from enn_finetune.progress import Display
 from enn_finetune.records import Record
@@ -138,6 +140,7 @@ def options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, default=Path("../shared"), help="has glue and models")
     parser.add_argument("--out", type=Path, help="default: runs/policies, runs/policies-quick")
     parser.add_argument("--records", type=Path, help="packed cells to go on from and to add to")
+    parser.add_argument("--kept", action="store_true", help="the page of --records, nothing is run")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--auto", action="store_true", help="with --quick: auto too")
     parser.add_argument("--no-auto", action="store_true", help="no auto, which is half of the time")
@@ -173,16 +176,44 @@ def run_study(
         first = config_of(material, encoder, size, arms[0], 0, small)
         kept = Kept(given.records, out.name)
         cells = Cells(first, out, display, kept)
-        for seed in range(size.seeds):
-            cells.new_seed()
-            for arm in arms:
-                config = config_of(material, encoder, size, arm, seed, small)
-                records[arm.name] += cells.run(arm, config)
-            kept.write()
+        configs = {
+            (seed, arm): config_of(material, encoder, size, arm, seed, small)
+            for seed in range(size.seeds)
+            for arm in arms
+        }
+        if given.kept:
+            configs = there(cells, configs)
+        for (_, arm), config in configs.items():
+            if arm.name == RANDOM:
+                cells.new_seed()
+            records[arm.name] += cells.run(arm, config)
+            if arm == arms[-1]:
+                kept.write()
+    records = {name: found for name, found in records.items() if found}
     found = study(records, cells.metric, first.prices.speed)
     found["commits"] = sorted(cells.commits)
     found |= {"data_fingerprint": cells.fingerprint, "config_hash": first.hash}
-    return found | {"size": size._asdict()}
+    return found | {"size": size._replace(seeds=len({seed for seed, _ in configs}))._asdict()}
+
+
+def there(cells: Cells, configs: Mapping[tuple[int, Arm], Config]) -> dict[tuple[int, Arm], Config]:
+    """Of the cells, those kept: seeds that have random and every fixed policy, arms with all these.
+
+    Raises:
+      SystemExit: there is no such seed.
+    """
+    has = {key for key, config in configs.items() if cells.has(config)}
+    arms = dict.fromkeys(arm for _, arm in configs)
+    asked = [arm for arm in arms if arm.name in (RANDOM, *FIXED)]
+    seeds = [
+        seed
+        for seed in dict.fromkeys(seed for seed, _ in configs)
+        if all((seed, arm) in has for arm in asked)
+    ]
+    if not seeds:
+        raise SystemExit("--kept: no seed has random and every fixed policy; run the study first")
+    whole = [arm for arm in arms if all((seed, arm) in has for seed in seeds)]
+    return {key: found for key, found in configs.items() if key[0] in seeds and key[1] in whole}
 
 
 def mean(values: Sequence[float | None]) -> float | None:

@@ -165,6 +165,10 @@ class Cells:
         """Forget the fits of another seed, which no run of this one has."""
         self._shared.fits.clear()
 
+    def has(self, config: Config) -> bool:
+        """True where the cell is among those kept."""
+        return self._kept.find(key_of(config, self.fingerprint)) is not None
+
     def run(self, arm: Arm, config: Config) -> list[Record]:
         """The records of one arm and seed: kept, from its folder where it is finished, or run."""
         key = key_of(config, self.fingerprint)

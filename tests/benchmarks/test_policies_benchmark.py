@@ -75,6 +75,29 @@ def test_auto_is_no_arm_of_a_quick_study_unless_asked_for():
     assert sum(arm.policy == "auto" for arm in policies.arms_of(quick=False, small=True)) == 3
 
 
+def test_a_page_of_what_is_kept_has_whole_seeds_and_whole_arms():
+    import policies
+    from policies_cells import Arm
+
+    random, standard, svpp, asvp, auto = arms = [
+        Arm(name) for name in ("random", "standard", "svpp", "asvp", "auto")
+    ]
+    kept = {(seed, arm) for seed in (0, 1, 3) for arm in arms} | {(2, random), (2, svpp), (2, auto)}
+    kept -= {(3, auto)}
+
+    class Cells:
+        def has(self, config):
+            return config in kept
+
+    every = {(seed, arm): (seed, arm) for seed in range(5) for arm in arms}
+    found = policies.there(Cells(), every)
+    assert {seed for seed, _ in found} == {0, 1, 3}
+    assert {arm for _, arm in found} == {random, standard, svpp, asvp}, "auto lacks a seed"
+    kept.clear()
+    with pytest.raises(SystemExit, match="no seed"):
+        policies.there(Cells(), every)
+
+
 def record(arm, seed, labels, score, flops):
     parts = {part: {"flops": flops, "seconds": 1.0} for part in ("encoding", "scoring", "training")}
     return {
