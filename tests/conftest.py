@@ -17,7 +17,7 @@ os.environ["XLA_FLAGS"] = (
 ).strip()
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # see cli.py
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # see cli/commands.py
 
 import jax
 import pytest

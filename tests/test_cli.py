@@ -11,6 +11,7 @@ import tiny_bench
 import tiny_runs
 
 from enn_finetune import cli
+from enn_finetune.cli import commands
 from enn_finetune.data import tasks
 from enn_finetune.records import version
 
@@ -32,7 +33,7 @@ def config(world, tmp_path):
 @pytest.fixture(autouse=True)
 def no_cache(monkeypatch):
     """Commands run inside the tests leave jax's settings as they are."""
-    monkeypatch.setattr(cli, "_set_up_jax", lambda: None)
+    monkeypatch.setattr(commands, "_set_up_jax", lambda: None)
 
 
 def ask(*arguments: object) -> int:
@@ -225,7 +226,7 @@ def test_a_benchmark_with_a_failing_cell_says_so(world, tmp_path, capsys, monkey
 
     config = tiny_bench.write_config(tmp_path, world)
     monkeypatch.setattr(cells, "frozen", failing)
-    assert ask("bench", config, "--out", tmp_path / "out") == cli.FAILED
+    assert ask("bench", config, "--out", tmp_path / "out") == commands.FAILED
     printed = capsys.readouterr().err
     assert "failed: letters · bert · frozen · linear/random · 2 seeds: FloatingPoint" in printed
     assert "--resume" in printed

@@ -11,6 +11,7 @@ from flax import nnx
 
 from enn_finetune import cli, pool
 from enn_finetune.bench.store import BOUGHT, RECORDS, STUDIES, Store
+from enn_finetune.cli import commands
 from enn_finetune.config import ConfigError, load_intended
 from enn_finetune.data import oracle
 from enn_finetune.errors import InputError
@@ -168,7 +169,7 @@ def test_what_cannot_be_split_or_found_is_told_before_anything_runs(world, tmp_p
 
 
 def test_the_command_writes_the_report_and_goes_on(world, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(cli, "_set_up_jax", lambda: None)
+    monkeypatch.setattr(commands, "_set_up_jax", lambda: None)
     config = tiny_intended.write_config(tmp_path, world)
     out = tmp_path / "out"
     few = ["intended.regimes=frozen", PRETRAINED, "budget.labels=7"]

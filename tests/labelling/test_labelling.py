@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score
 
 from enn_finetune import cli
+from enn_finetune.cli import commands
 from enn_finetune.data.faults import DataError
 from enn_finetune.errors import InputError
 from enn_finetune.labelling import run
@@ -142,7 +143,8 @@ def test_one_class_is_not_enough_for_a_fit(tmp_path, encoder):
     assert not (tmp_path / "b.csv").exists()
 
 
-def test_pairs_are_known_by_both_texts_and_the_model_scores(tmp_path, encoder, capsys):
+def test_pairs_are_known_by_both_texts_and_the_model_scores(tmp_path, encoder, capsys, monkeypatch):
+    monkeypatch.setattr(commands, "_set_up_jax", lambda: None)
     rows = [{**row, "pair": f"hello {n % 2}"} for n, row in enumerate(ROWS)]
     half = [{**row, "label": row["label"] if n < 15 else None} for n, row in enumerate(rows)]
     source, model = tiny_runs.write_rows(tmp_path / "pairs.jsonl", half), tmp_path / "model"

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from enn_finetune import cli
+from enn_finetune.cli import commands
 from enn_finetune.config import ConfigError, TestbedConfig, load_testbed
 from enn_finetune.session import RunStoppedError
 from enn_finetune.sittings import command_line
@@ -269,7 +270,7 @@ def test_the_shipped_config_is_the_default():
 
 
 def test_a_refused_study_leaves_nothing_behind(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(cli, "_set_up_jax", lambda: None)
+    monkeypatch.setattr(commands, "_set_up_jax", lambda: None)
     out = tmp_path / "out"
     assert cli.main(["testbed", "--out", str(out), *SMALL, "agents.ensemble.members=0"]) == 2
     assert "agents.ensemble.members: got 0; give a whole" in capsys.readouterr().err
@@ -277,7 +278,7 @@ def test_a_refused_study_leaves_nothing_behind(tmp_path, monkeypatch, capsys):
 
 
 def test_the_command_reports_and_refuses(whole, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(cli, "_set_up_jax", lambda: None)
+    monkeypatch.setattr(commands, "_set_up_jax", lambda: None)
     out = tmp_path / "out"
     shutil.copytree(whole, out)
     assert cli.main(["testbed", "--out", str(out), "--resume", *SMALL]) == 0
