@@ -21,6 +21,7 @@ from enn_finetune.savings import RESAMPLES
 
 REPORT = "report.html"
 KEYS = {
+    "page": "name of the page that this file belongs to",
     "headline": "how many of the paper's claims held, in one sentence",
     "claims": "each claim: title, verdict (held, held in part, not settled, did not hold), "
     "figure, sentence, detail",
