@@ -61,7 +61,19 @@ def _rows(
         tokenizer, most = load_tokenizer(folder), config.backbone.max_tokens
         read = (TokenRows.read(tokenizer, one.text, one.pair, most, size) for one in splits)
         return tuple(read), Work()
-    features = TextFeatures(
+    features = text_features(config, encoder, folder, display)
+    rows, work = [], []
+    for split in splits:
+        rows.append(FeatureRows(features(split.text, split.pair, split.name), size))
+        work.append(features.work)
+    return tuple(rows), work[0]
+
+
+def text_features(
+    config: Config, encoder: BertBackbone, folder: Path, display: Display
+) -> TextFeatures:
+    """Texts to features as a config keeps and cuts them; what they take is counted."""
+    return TextFeatures(
         encoder,
         folder,
         config.backbone.max_tokens,
@@ -69,11 +81,6 @@ def _rows(
         display=display,
         counted=True,
     )
-    rows, work = [], []
-    for split in splits:
-        rows.append(FeatureRows(features(split.text, split.pair, split.name), size))
-        work.append(features.work)
-    return tuple(rows), work[0]
 
 
 def _pairs(config: Config, split: Split) -> Pairs:

@@ -15,9 +15,8 @@ from enn_finetune.config import Config, ConfigError
 from enn_finetune.costs import Work
 from enn_finetune.data.inputs import FeatureRows, Rows
 from enn_finetune.data.splits import Split
-from enn_finetune.encoding import encode_splits
+from enn_finetune.encoding import encode_splits, text_features
 from enn_finetune.errors import InputError
-from enn_finetune.features import TextFeatures, cache_folder
 from enn_finetune.models import tuning
 from enn_finetune.models.backbone import BertBackbone, Inputs, load_backbone
 from enn_finetune.models.places import find_backbone
@@ -110,14 +109,7 @@ def pretrained(both: Sides, display: Display) -> tuple[Features, Work]:
         pairs="difference" if apart else "joint",
         dtype=config.backbone.dtype,
     )
-    features = TextFeatures(
-        encoder,
-        folder,
-        config.backbone.max_tokens,
-        cache=cache_folder(config.backbone.cache),
-        display=display,
-        counted=True,
-    )
+    features = text_features(config, encoder, folder, display)
     rows = FeatureRows(features(texts.text, texts.pair, "pool"), config.evaluation.batch)
     return Features(rows, encoder.views), features.work
 
