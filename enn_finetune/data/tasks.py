@@ -119,7 +119,8 @@ def load_split(task: Task, split: str, places: Places = ()) -> Split:
     raise DataError(
         f"task {task.name}, split {split}: not found; tried in order:"
         + "".join(f"\n  {reason}" for reason in reasons or ["no place at all; set task.data"])
-        + f"\ngive task.data a folder with {task.folder}/{record.file}, or hub"
+        + f"\ngive task.data a folder with {task.folder}/{record.file}"
+        + (", or hub" if task.hub is not None else "")
     )
 
 
