@@ -71,7 +71,7 @@ def session(
                 f"agreement {agreed}  {'STOP' if line.stop else ''}".rstrip(),
                 flush=True,
             )
-        with open(out, newline="", encoding="utf-8") as file:
+        with open(out, newline="", encoding="utf-8-sig") as file:
             asked = list(csv.DictReader(file))
         _write(out, [{**row, "label": truth[row["text"]]} for row in asked])
         sources.append(out)

@@ -12,7 +12,7 @@ from enn_finetune.records import Record
 from enn_finetune.report.bill import CHARGED, ArmCost
 from enn_finetune.report.money import Price
 from enn_finetune.savings.curves import select
-from enn_finetune.savings.reach import tail_share
+from enn_finetune.savings.reach import FEWEST, tail_share
 
 FIXED = ("standard", "svpp", "asvp")
 
@@ -33,7 +33,7 @@ class Share(NamedTuple):
     """A share of labels saved."""
 
     value: float | None  # None where the reference saves none
-    ci95: list[float | None] | None  # an end is None where it is open; None for one seed
+    ci95: list[float | None] | None  # an end is None where it is open; None for few seeds
     bound: bool  # the arm does not reach the target: its share is `value` or less
 
 
@@ -67,7 +67,7 @@ def label_share(records: Sequence[Record], metric: str, arm: str, reference: str
     low = np.sort(np.where(known & ~missed, share, -np.inf)[1:])
     high = np.sort(np.where(known, share, np.inf)[1:])
     value = float(share[0]) if known[0] else None
-    if len(seeds) < 2:
+    if len(seeds) < FEWEST:
         return Share(value, None, bool(missed[0]))
     cut = int(tail_share(len(seeds)) * len(low))
     ends = [float(end) if math.isfinite(end) else None for end in (low[cut], high[-1 - cut])]

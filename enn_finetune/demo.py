@@ -47,7 +47,7 @@ def run(out: Path, *, seeds: int = 10) -> dict[str, object]:
       InputError: fewer than 2 seeds, an `out` that holds something else, or no encoder installed.
     """
     if seeds < 2:
-        raise InputError(f"--seeds: got {seeds}; an interval over paired seeds needs at least 2")
+        raise InputError(f"--seeds: got {seeds}; a comparison over paired seeds needs at least 2")
     claim(out)
     began = time.monotonic()
     config = configs.build(SETTINGS)

@@ -57,6 +57,13 @@ class Problem(NamedTuple):
         """V: how many of the encoder's layers stand side by side in features (N, V * D)."""
         return getattr(self.encoder, "views", 1)
 
+    def share(self, rows: np.ndarray) -> float:
+        """Of the pool's different rows, the share that those with these ids (n,) are."""
+        if self.origin is None:
+            return len(np.unique(rows)) / len(self.pool)
+        ids = self.origin.rows
+        return len(np.unique(ids[rows])) / len(np.unique(ids))
+
 
 class Origin(NamedTuple):
     """Where the rows of a pool come from."""

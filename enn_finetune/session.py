@@ -115,6 +115,13 @@ class Session:
             mine["ledger"] = self.ledger.state()
         checkpoint.save(self._folder / CHECKPOINT, tree, {"session": mine, "regime": regime})
 
+    @property
+    def _reads_bought_alone(self) -> bool:
+        """True where neither rule nor head looks at features of rows that are not bought."""
+        config = self.config
+        blind = config.acquisition.rule == "random" and not config.closed_form
+        return blind and config.backbone.tune == "frozen"
+
     def due(self, labels: int) -> bool:
         """True when the labels bought have passed another multiple of `evaluation.every`."""
         every = self.config.evaluation.every
@@ -178,6 +185,8 @@ class Session:
         more: dict[str, object] = {}
         if self._accounts:
             spent = {part: self.ledger.parts[part] for part in PARTS}
+            if self._reads_bought_alone:
+                spent["encoding"] = spent["encoding"].times(problem.share(problem.oracle.bought))
             spent["training"] = spent["training"].plus(last or Work())
             more = {part: work.columns() for part, work in spent.items()}
             more |= {"policy": self.config.policy, "refreshed": list(refreshed)}

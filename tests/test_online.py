@@ -322,10 +322,15 @@ def test_steps_and_scores_are_charged(frozen, tmp_path):
         run(frozen(**{"acquisition.rule": rule}), tmp_path / rule)
     records = {rule: left_by(tmp_path / rule)["records"] for rule in ("bald", "random")}
     for found in records.values():
-        assert found[-1]["encoding"] == found[0]["encoding"]
-        assert found[0]["encoding"]["flops"] > 0
         steps = [record["training"]["flops"] / record["step"] for record in found]
         assert max(steps) == pytest.approx(min(steps)), "every step takes the same"
         assert steps[0] > 0
     assert records["bald"][-1]["scoring"]["flops"] > records["bald"][0]["scoring"]["flops"]
     assert {record["scoring"]["flops"] for record in records["random"]} == {0}
+    encoding = {
+        rule: [one["encoding"]["flops"] for one in found] for rule, found in records.items()
+    }
+    assert len(set(encoding["bald"])) == 1, "candidates are of the whole pool"
+    labels = np.array([record["labels_bought"] for record in records["random"]])
+    share = encoding["bald"][0] * labels / tiny_runs.TRAIN_ROWS
+    np.testing.assert_allclose(encoding["random"], share, rtol=1e-3)

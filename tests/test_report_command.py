@@ -51,6 +51,8 @@ def test_two_pages_in_one_folder_keep_both_summaries(folder: Path, tmp_path: Pat
     run([folder], tmp_path / "a.html", resamples=40)
     assert json.loads((tmp_path / "summary.json").read_text())["resamples"] == 40
     assert json.loads((tmp_path / "b.summary.json").read_text()) == second
+    own = run([folder], tmp_path / "report.html", resamples=50)
+    assert json.loads((tmp_path / "summary.json").read_text()) == own, "report.html's, in any case"
 
 
 def test_the_summary_says_what_the_issue_asks(folder: Path, tmp_path: Path) -> None:

@@ -9,15 +9,16 @@ from typing import NamedTuple
 import numpy as np
 from flax import nnx
 
-from enn_finetune.config import Config, ConfigError
+from enn_finetune.config import ConfigError
+from enn_finetune.costs import Work
 from enn_finetune.data import spurious
 from enn_finetune.data.inputs import FeatureRows, Rows, TokenRows, subset
 from enn_finetune.data.oracle import Oracle
 from enn_finetune.data.splits import Labels, Split, fingerprint
 from enn_finetune.data.spurious import SpuriousSplit
 from enn_finetune.data.tasks import Task
+from enn_finetune.encoding import text_features
 from enn_finetune.errors import InputError
-from enn_finetune.features import TextFeatures, cache_folder
 from enn_finetune.intended.measures import Probe, probe
 from enn_finetune.intended.plan import FRESH, Intended, Wanted
 from enn_finetune.intended.rows import Attributed, MissingError, read_rows
@@ -129,8 +130,8 @@ class Library:
             folder = find_backbone(one.study.config.backbone.path)
             ids = np.concatenate([drawn.split.rows, drawn.split.test])
             texts = drawn.rows.split.take(ids)
-            rows = _read(one, encoder, texts, self._display)
-            self._problem = (one, _problem(one, drawn, encoder, folder, rows))
+            rows, work = _read(one, encoder, texts, self._display)
+            self._problem = (one, _problem(one, drawn, encoder, folder, rows, work))
         return self._problem[1]
 
     def separability(self, one: Intended) -> Separability:
@@ -150,7 +151,9 @@ class Library:
                 features = np.concatenate([r.features for r in rows if isinstance(r, FeatureRows)])
             else:
                 texts = drawn.rows.split.take(test)
-                features = _features(one.study.config, encoder, texts, self._display)
+                folder = find_backbone(one.study.config.backbone.path)
+                asked = text_features(one.study.config, encoder, folder, self._display)
+                features = asked(texts.text, None, texts.name)
             classes = (drawn.rows.labels[test], drawn.rows.attributes[test])
             self._probes[key] = Separability(
                 *(probe(features, of, drawn.group[test], views=encoder.views) for of in classes)
@@ -173,9 +176,12 @@ class Library:
 
 
 def _problem(
-    one: Intended, drawn: Drawn, encoder: BertBackbone, folder: object, rows: Rows
+    one: Intended, drawn: Drawn, encoder: BertBackbone, folder: object, rows: Rows, work: Work
 ) -> Problem:
-    """A problem over rows that stand as the pool and seed sets, then the test set."""
+    """A problem over rows that stand as the pool and seed sets, then the test set.
+
+    `work` is what their features took.
+    """
     split, (ids, test) = drawn.rows.split, (drawn.split.rows, drawn.split.test)
     targets, places = split.targets, np.arange(len(ids) + len(test))
     if targets is None:
@@ -193,6 +199,7 @@ def _problem(
         folder=folder,  # type: ignore[arg-type]
         fingerprint=fingerprint_of(drawn, one),
         origin=Origin(ids, split.without_labels()),
+        encoding=work.times(len(ids) / len(places)),
     )
 
 
@@ -203,26 +210,17 @@ def _task(name: str, split: Split) -> Task:
     )
 
 
-def _read(one: Intended, encoder: BertBackbone, split: Split, display: Display) -> Rows:
+def _read(
+    one: Intended, encoder: BertBackbone, split: Split, display: Display
+) -> tuple[Rows, Work]:
+    """Features and what they took, or tokens."""
     config = one.study.config
+    folder, size = find_backbone(config.backbone.path), config.evaluation.batch
     if one.regime == "frozen":
-        return FeatureRows(_features(config, encoder, split, display), config.evaluation.batch)
-    tokenizer = load_tokenizer(find_backbone(config.backbone.path))
-    return TokenRows.read(
-        tokenizer, split.text, None, config.backbone.max_tokens, config.evaluation.batch
-    )
-
-
-def _features(config: Config, encoder: BertBackbone, split: Split, display: Display) -> np.ndarray:
-    backbone = config.backbone
-    features = TextFeatures(
-        encoder,
-        find_backbone(backbone.path),
-        backbone.max_tokens,
-        cache=cache_folder(backbone.cache),
-        display=display,
-    )
-    return features(split.text, None, split.name)
+        features = text_features(config, encoder, folder, display)
+        return FeatureRows(features(split.text, None, split.name), size), features.work
+    tokenizer, most = load_tokenizer(folder), config.backbone.max_tokens
+    return TokenRows.read(tokenizer, split.text, None, most, size), Work()
 
 
 def fingerprint_of(drawn: Drawn, one: Intended) -> str:

@@ -76,14 +76,13 @@ def read(
     labelled: dict[tuple[str, ...], _Labelled] = {}
     skipped: list[str] = []
     clashes: list[str] = []
-    names: dict[str, None] = {}
     for number, path in enumerate(files):
         for row in stream_rows(path, texts=wanted):
             found = row if isinstance(row, RowError) else _label(row, label)
             if isinstance(found, RowError) or isinstance(row, RowError):
                 skipped.append(f"{path}, {found}")
                 continue
-            names |= dict.fromkeys(row.columns)
+            _check_label(row, label, path)
             key = tuple(str(row.columns[name]) for name in wanted)
             first.setdefault(key, row.columns)
             if found is None:
@@ -95,7 +94,7 @@ def read(
                     f"{shown(key[0])} is {theirs.name!r} in {theirs.place} and {mine.name!r} in "
                     f"{mine.place}"
                 )
-    _check(files, first, names, label, clashes, skipped)
+    _check(files, first, clashes, skipped)
     classes = sort_labels(one.name for one in labelled.values())
     return Texts(
         text=[key[0] for key in first],
@@ -119,6 +118,19 @@ def _label(row: Row, column: str) -> str | RowError | None:
         return RowError(row.line, column, "label", str(error))
 
 
+def _check_label(row: Row, label: str, path: Path) -> None:
+    """Raise where a row has a column much like that of the label, and not that one."""
+    if label in row.columns:
+        return
+    names = {name.casefold(): name for name in row.columns}
+    like = get_close_matches(label.casefold(), names, n=1, cutoff=LIKE)
+    if like:
+        raise DataError(
+            f"{path}, line {row.line}: no column {label!r} for the label, but there is "
+            f"{names[like[0]]!r}; name that one with --label, or rename it if it is something else"
+        )
+
+
 def _numbers(keys: Iterable[tuple[str, ...]], found: Mapping[tuple[str, ...], int]) -> np.ndarray:
     return np.array([found.get(key, NONE) for key in keys], np.int64)
 
@@ -126,20 +138,12 @@ def _numbers(keys: Iterable[tuple[str, ...]], found: Mapping[tuple[str, ...], in
 def _check(
     files: Sequence[Path],
     first: Mapping[tuple[str, ...], Mapping[str, object]],
-    names: Mapping[str, None],
-    label: str,
     clashes: Sequence[str],
     skipped: Sequence[str],
 ) -> None:
     if not first:
         reasons = "".join(f"\n  {reason}" for reason in skipped[:LISTED])
         raise DataError(f"{', '.join(map(str, files))}: not one row can be read{reasons}")
-    like = get_close_matches(label.casefold(), {name.casefold() for name in names}, cutoff=LIKE)
-    if label not in names and like:
-        raise DataError(
-            f"--label {label}: no file has such a column, but there is {like[0]!r}, letter case "
-            "aside; name that one, or rename it if it is something else"
-        )
     if clashes:
         more = len(clashes) - LISTED
         raise DataError(

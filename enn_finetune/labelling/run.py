@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from enn_finetune import files, pool, train
@@ -23,7 +24,7 @@ from enn_finetune.data.splits import Labels, Split, fingerprint, one_hot
 from enn_finetune.encoding import encode_splits
 from enn_finetune.errors import InputError
 from enn_finetune.labelling.rows import NONE, Texts, read
-from enn_finetune.labelling.standing import STABLE, WINDOW, History, Standing, history
+from enn_finetune.labelling.standing import ADDED, STABLE, WINDOW, History, Standing, history
 from enn_finetune.models.card import Card
 from enn_finetune.models.classifier import Classifier
 from enn_finetune.models.places import HEAD, backbone_name
@@ -35,7 +36,9 @@ COLD: RuleName = "typiclust"
 PREDICTED = ("enn_label", "enn_probability", "enn_unsettled")
 """Columns of the output beside those of the input: the likeliest class, its probability, and the
 share of the indices that see another one. Empty before two classes are known."""
+TASK = "labelling"
 FORMATS = (".csv", ".jsonl")
+BOM = "\ufeff"
 
 
 class Chosen(NamedTuple):
@@ -75,7 +78,8 @@ def run(
       rule: the acquisition rule; `COLD` takes its place until two classes are known.
       encoder: places of the encoder, tried in order; empty takes those of `backbone.path`.
       max_tokens: longer texts are cut.
-      model: where to save the classifier that all labels give, for `score`.
+      model: where to save the classifier that all labels give, for `score`; it may take the place
+        of an earlier one of `next`. Where every text has a label that is all that is done.
       seed: of the indices and of rules that draw.
       quiet: print nothing.
 
@@ -83,9 +87,14 @@ def run(
       InputError: whatever cannot be read or used, before anything is written.
     """
     _check_free(out, model)
+    _check_names(text, pair, label)
     texts = read(sources, text=text, pair=pair, label=label)
-    if not (texts.labels == NONE).any():
-        raise InputError(f"all {len(texts):,} texts have a label: nothing is left to ask about")
+    left = bool((texts.labels == NONE).any())
+    if not left and model is None:
+        raise InputError(
+            f"all {len(texts):,} texts have a label: nothing is left to ask about; --model saves "
+            "what the labels give"
+        )
     keys: dict[str, PlainValue] = {
         "seed": seed,
         "acquisition.rule": rule,
@@ -94,15 +103,16 @@ def run(
     }
     config = _config(keys | ({"backbone.path": list(encoder)} if encoder else {}), len(texts))
     with Display(quiet=quiet) as display:
-        for fault in texts.skipped:
+        for fault in [] if quiet else texts.skipped:
             print(f"{fault}; the row is skipped", file=sys.stderr)
         problem = _problem(texts, config, display, text, pair, label)
         found = history(problem, texts, [str(path) for path in sources], config, display)
         if found.parts is None and model is not None:
             raise InputError(f"--model {model}: a model needs labels of two classes, found fewer")
-        rows = _choose(problem, config, found, display)
+        rows = _choose(problem, config, found, display) if left else np.empty(0, np.int64)
         used = config.acquisition.rule if found.parts is not None else COLD
-        _write(out, texts, rows, found.standing, label)
+        if left:
+            _write(out, texts, rows, found.standing, label)
         if model is not None and found.parts is not None:
             _save(problem, found.parts, config, model)
     if not quiet:
@@ -115,8 +125,21 @@ def _check_free(out: Path, model: Path | None) -> None:
         raise InputError(f"--out {out}: expected a name that ends with {' or '.join(FORMATS)}")
     if out.exists():
         raise InputError(f"--out {out}: is there already, perhaps with labels; give another name")
-    if model is not None and model.exists() and not (model / HEAD).is_file():
-        raise InputError(f"--model {model}: found something that is no saved model")
+    if model is None or not model.exists():
+        return
+    task = files.read_json(model / HEAD).get("task") if (model / HEAD).is_file() else None
+    if task != TASK:
+        raise InputError(f"--model {model}: is there, and no model of `next`; give another name")
+
+
+def _check_names(text: str, pair: str | None, label: str) -> None:
+    names = [text, *([] if pair is None else [pair]), label, *PREDICTED]
+    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    if twice:
+        raise InputError(
+            f"--text, --pair, --label: {', '.join(twice)} stands for two things; each of these and "
+            f"the output's own {', '.join(PREDICTED)} is a column by itself"
+        )
 
 
 def _config(keys: dict[str, PlainValue], rows: int) -> Config:
@@ -141,7 +164,7 @@ def _problem(
     if known.any():
         targets[known, : len(classes)] = one_hot(texts.labels[known], len(classes))
     return Problem(
-        task=Task("labelling", "", (), text, pair, label, Labels(classes, classes), ("accuracy",)),
+        task=Task(TASK, "", (), text, pair, label, Labels(classes, classes), ("accuracy",)),
         pool=encoded.rows[0],
         oracle=Oracle(targets, len(texts)),
         evaluations=(),
@@ -180,17 +203,18 @@ def _write(
     else:
         names = list(dict.fromkeys(name for line in lines for name in line))
         file = io.StringIO(newline="")
-        writer = csv.DictWriter(file, names, restval="", lineterminator="\n")
+        # A lone carriage return has to be quoted, and spreadsheets want the byte order mark.
+        writer = csv.DictWriter(file, names, "", quoting=csv.QUOTE_ALL, lineterminator="\n")
         writer.writeheader()
         writer.writerows(lines)
-        text = file.getvalue()
+        text = BOM + file.getvalue()
     out.parent.mkdir(parents=True, exist_ok=True)
-    files.atomic_write(out, text)
+    files.atomic_write(out, text.encode("utf-8", "backslashreplace"))
 
 
 def _save(problem: Problem, parts: train.Parts, config: Config, folder: Path) -> None:
     card = Card(
-        task="labelling",
+        task=TASK,
         base_model=backbone_name(problem.folder),
         tuned="frozen",
         rule=config.acquisition.rule,
@@ -216,7 +240,9 @@ def _tell(
     for name in ("labels", "expected right", "unsettled", "agreement"):
         table.add_column(name, justify="right")
     for one in found.rounds:
-        table.add_row(one.file, f"{one.labels:,}", *map(_share, one[2:4]), _kappa(one.agreement))
+        table.add_row(
+            escape(one.file), f"{one.labels:,}", *map(_share, one[2:4]), _kappa(one.agreement)
+        )
     table.caption = (
         "expected right: share of the texts without a label on which the fit expects to be right; "
         "unsettled: share of them that one index, drawn at random, sees otherwise; agreement: "
@@ -228,7 +254,9 @@ def _tell(
     if counts:
         console.print("labels: " + ", ".join(f"{n} {c:,}" for n, c in counts.items()), markup=False)
     console.print(_advice(found), markup=False)
-    console.print(f"{chosen:,} rows to label, by {rule}: {out}", markup=False, highlight=False)
+    if chosen:
+        said = f"{chosen:,} rows to label, by {rule}: {out}"
+        console.print(said, markup=False, highlight=False)
 
 
 def _advice(found: History) -> str:
@@ -237,7 +265,7 @@ def _advice(found: History) -> str:
             "fewer than two classes have labels: these rows are typical of the pool's clusters; "
             f"{COLD} reads features alone"
         )
-    known = [one.agreement for one in found.rounds[-WINDOW:] if one.agreement is not None]
+    known = found.agreements[-WINDOW:]
     if found.settled:
         return (
             f"STOP, if what it gets right is enough: the last {WINDOW} rounds agree with the ones "
@@ -246,8 +274,8 @@ def _advice(found: History) -> str:
         )
     if len(known) < WINDOW:
         return (
-            f"GO ON: stopping asks for {WINDOW} agreements, which take {WINDOW + 1} rounds, one "
-            f"file of labels each; there are {len(known)}"
+            f"GO ON: stopping asks for {WINDOW} agreements, which take {WINDOW + 1} rounds, a file "
+            f"of {ADDED} labels or more each; there are {len(known)}"
         )
     return (
         f"GO ON: the last {WINDOW} rounds agree with the ones before them by "

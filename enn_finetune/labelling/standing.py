@@ -17,6 +17,8 @@ BLOCK = 8192  # rows whose predictions under all indices are held at once
 WINDOW, STABLE = 3, 0.99
 """Predictions have settled where the last WINDOW agreements have a mean of STABLE or more: the
 intensity and the cutoff of Bloodgood & Vijay-Shanker 2009 (arXiv 1409.5165, section 4)."""
+ADDED = 10
+"""Labels between two fits that are compared, at least: a fit to one label more agrees anyway."""
 
 
 class Standing(NamedTuple):
@@ -34,7 +36,8 @@ class Round(NamedTuple):
     labels: int
     expected: float | None  # share of its predictions that the fit expects to be right
     unsettled: float | None  # share of them that one index, drawn at random, sees otherwise
-    agreement: float | None  # Cohen's kappa of its predictions of all texts and the last round's
+    agreement: float | None  # Cohen's kappa of its predictions of all texts and those of the last
+    # fit with ADDED labels fewer; None without one, and where both predict one class
 
 
 class History(NamedTuple):
@@ -47,9 +50,13 @@ class History(NamedTuple):
     @property
     def settled(self) -> bool:
         """True where more labels no longer change predictions."""
-        last = [one.agreement for one in self.rounds[-WINDOW:]]
-        known = [one for one in last if one is not None]
-        return len(known) == WINDOW and float(np.mean(known)) >= STABLE
+        last = self.agreements[-WINDOW:]
+        return len(last) == WINDOW and float(np.mean(last)) >= STABLE
+
+    @property
+    def agreements(self) -> list[float]:
+        """Of rounds that have one."""
+        return [one.agreement for one in self.rounds if one.agreement is not None]
 
 
 def history(
@@ -60,16 +67,19 @@ def history(
     left = texts.labels == NONE
     found: list[Round] = []
     parts, standing = None, None
+    before: tuple[int, np.ndarray] | None = None  # labels and classes of the last one compared
     display.begin("fitting", len(rounds), "rounds")
     for number, file in enumerate(rounds):
         problem.oracle.buy(np.flatnonzero(texts.files == file))
         bought = problem.oracle.bought
-        before, agreement = standing, None
+        agreement = None
         if len(np.unique(texts.labels[bought])) > 1:
             parts = fit(number)
             standing = stand(problem, parts, config)
-            if before is not None:
-                agreement = kappa(before.classes, standing.classes)
+            if before is None or len(bought) - before[0] >= ADDED:
+                if before is not None:
+                    agreement = kappa(before[1], standing.classes)
+                before = len(bought), standing.classes
         sure = None if standing is None or not left.any() else standing.probability[left].mean()
         open_ = None if standing is None or not left.any() else standing.unsettled[left].mean()
         found.append(
@@ -97,9 +107,12 @@ def stand(problem: Problem, parts: train.Parts, config: Config) -> Standing:
     return Standing(*map(np.concatenate, zip(*blocks, strict=True)))
 
 
-def kappa(one: np.ndarray, other: np.ndarray) -> float:
-    """Cohen's kappa of two labellings (N,): agreement beyond chance; 1 where both are constant."""
+def kappa(one: np.ndarray, other: np.ndarray) -> float | None:
+    """Cohen's kappa of two labellings (N,): agreement beyond chance; None where both are constant.
+
+    Two fits that know one class agree everywhere, and have settled nothing.
+    """
     same = float(np.mean(one == other))
     classes = np.union1d(one, other)
     chance = float(sum(np.mean(one == c) * np.mean(other == c) for c in classes))
-    return 1.0 if chance == 1.0 else (same - chance) / (1 - chance)
+    return None if chance == 1.0 else (same - chance) / (1 - chance)

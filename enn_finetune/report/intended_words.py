@@ -8,7 +8,7 @@ from scipy import stats
 
 from enn_finetune.report.intended_figures import MeasuredJson, StudyJson
 from enn_finetune.report.intended_ranks import RankJson, p_text, ratio_value
-from enn_finetune.report.words import Outcome, interval_text, number, ratio_text
+from enn_finetune.report.words import Outcome, number, ratio_text, spread_text
 from enn_finetune.savings import MeanJson, RatioJson, mean_interval
 from enn_finetune.savings.schema import ends
 
@@ -72,7 +72,7 @@ def settled(measured: MeasuredJson) -> Outcome:
     A ratio and an area that tell the contrary of each other settle nothing.
     """
     found, area = by_interval(measured["ratio"]), measured["gain"]["ci95"]
-    if area is None or area[1] >= 0:
+    if area is None or area[1] >= 0 or measured["ratio"]["ci95"] is None:  # too few seeds
         return found
     return "unsettled" if found == "fewer" else "more"
 
@@ -106,8 +106,8 @@ def _saves(studies: Sequence[StudyJson]) -> Claim:
         best = max(kept, key=lambda study: ratio_value(study["average"]["ratio"]))
         ratio = best["average"]["ratio"]
         largest = (
-            f" The largest ratio is {ratio_text(ratio)} (95 % interval "
-            f"{interval_text(ratio['ci95'])}; {best['name']})."
+            f" The largest ratio is {ratio_text(ratio)} ({spread_text(ratio['ci95'])}; "
+            f"{best['name']})."
         )
     return Claim(
         "Active learning saves labels where the encoder is pretrained (the paper: up to 5x fewer).",

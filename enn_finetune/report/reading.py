@@ -20,6 +20,7 @@ RECORD = {"step": int, "labels_bought": int, "split": str, "metrics": dict}
 BOUGHT = {"head": str, "rule": str, "seed": int, "rows": list}
 Line = dict[str, object]
 SUMMARY = "summary.json"
+REPORT = "report.html"
 PAGE = "page"
 """Key of a page's summary: the page's name."""
 
@@ -27,7 +28,8 @@ PAGE = "page"
 def summary_of(page: Path, key: str) -> Path:
     """Where the summary of a page goes: summary.json beside it, never over that of anything else.
 
-    Beside another page, whose summary says so, it is called after this one: b.summary.json.
+    Beside another page, whose summary says so, it is called after this one: b.summary.json. A page
+    called report.html has summary.json in any case: that is where results' own figures are.
 
     Args:
       page: the file to be.
@@ -44,7 +46,8 @@ def summary_of(page: Path, key: str) -> Path:
     if not path.is_file():
         return path
     there = files.read_json(path)
-    if there.get(PAGE, page.name) != page.name:
+    other = there.get(PAGE, page.name)
+    if page.name not in {other, REPORT} and (page.parent / str(other)).is_file():
         return page.with_suffix(f".{SUMMARY}")
     if key not in there:
         raise InputError(

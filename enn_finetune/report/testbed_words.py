@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import NamedTuple, cast
 
 from enn_finetune.report.testbed_summary import PAPER, Json
-from enn_finetune.report.words import DASH, interval_text, labels_text, outcome, ratio_text
+from enn_finetune.report.words import DASH, labels_text, outcome, ratio_text, spread_text
 from enn_finetune.savings import MatchJson, RatioJson
 from enn_finetune.testbed.records import FLOOR
 
@@ -62,7 +62,7 @@ def answer(found: Json) -> str:
     if arm is None:
         return f"{said}; {PAPERS_ARM} was not run."
     ratio = cast(RatioJson, arm["system_ratio"])
-    spread = f"ratio {ratio_text(ratio)}, 95 % interval {interval_text(ratio['ci95'])}"
+    spread = f"ratio {ratio_text(ratio)}, {spread_text(ratio['ci95'])}"
     if arm["labels_to_target"] is None:
         end = f"{arm['kl']:.3f} after {arm['distinct']:,.0f}"
         return (
@@ -90,7 +90,7 @@ def _on_the_way(arm: Json, baseline: str) -> str:
     takes = f"takes {needs:,.0f}" if needs is not None else "never has it"
     return (
         f"At {found['labels']:,.0f} labels its KL is {found['score']:.3f}, for which {baseline} "
-        f"{takes} (ratio {ratio_text(ratio)}, 95 % interval {interval_text(ratio['ci95'])})."
+        f"{takes} (ratio {ratio_text(ratio)}, {spread_text(ratio['ci95'])})."
     )
 
 

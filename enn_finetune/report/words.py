@@ -77,6 +77,11 @@ def interval_text(ci95: list[float | None] | None) -> str:
     return f"{number(low)} to {number(high)}" if high is not None else f"from {number(low)}"
 
 
+def spread_text(ci95: list[float | None] | None) -> str:
+    """The same in a sentence, where there is one."""
+    return f"95 % interval {interval_text(ci95)}" if ci95 else interval_text(ci95)
+
+
 def outcome(ratio: RatioJson) -> Outcome:
     """Whether labels were saved: settled only where the whole interval is on one side of 1.
 
@@ -144,7 +149,7 @@ def _verdict(name: str, arm: ArmJson, summary: Summary) -> Verdict:
     ratio = arm["system_ratio"]
     goal = f"{summary['target']:.3f} {metric_name(summary['metric'])}"
     seeds = f"{arm['seeds']} paired seed{'s' if arm['seeds'] > 1 else ''}"
-    spread = f"95 % interval {interval_text(ratio['ci95'])}" if ratio["ci95"] else "no interval"
+    spread = spread_text(ratio["ci95"])
     result = outcome(ratio)
     took = f"reached {goal} after {labels_text(arm['labels_to_target'], 0)} labels, where "
     took += f"{reference(summary)} needs {summary['baseline_labels']:,.0f}"

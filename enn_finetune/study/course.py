@@ -147,10 +147,11 @@ class _Run:
 
         The regression centres rows by the pool's mean, for which those bought would do.
         """
-        every = self.ground.problem.encoding
+        problem = self.ground.problem
         if (self.course.rule, head) != ("random", "linear"):
-            return every
-        return every.times(len(self.oracles[0].bought) / len(self.oracles[0]))
+            return problem.encoding
+        shares = [problem.share(oracle.bought) for oracle in self.oracles]
+        return problem.encoding.times(float(np.mean(shares)))
 
     def _solvers(self) -> list[Solver]:
         return list(dict.fromkeys(SOLVERS[head].fit for head in self.course.heads))

@@ -9,9 +9,9 @@ def test_a_session_is_played_with_the_labels_that_are_known(tmp_path):
     world = tiny_runs.write_world(tmp_path)
     truth = {str(row["text"]): str(row["label"]) for row in tiny_runs.sentences(40, 1)}
     lines = labelling.session(
-        truth, 8, 3, tmp_path, rule="margin", encoder=[str(world / "bert")], max_tokens=16
+        truth, 10, 3, tmp_path, rule="margin", encoder=[str(world / "bert")], max_tokens=16
     )
-    assert [line.labels for line in lines] == [8, 16, 24]
+    assert [line.labels for line in lines] == [10, 20, 30]
     assert all(0 <= line.right <= 1 and 1 / 3 < line.expected <= 1 for line in lines)
     assert [line.agreement is None for line in lines] == [True, False, False]
     assert not any(line.stop for line in lines), "three agreements are asked for"

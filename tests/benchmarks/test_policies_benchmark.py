@@ -122,7 +122,7 @@ def made(needs):
         flops = 1e12 if arm == "standard" else 1e11
         found[arm] = [
             record(arm, seed, n, 0.5 + 0.3 * n / need, flops * n)
-            for seed in (0, 1)
+            for seed in range(5)
             for n in (50, 100, 200)
         ]
     return found
@@ -167,13 +167,13 @@ def test_a_seed_that_fails_is_counted_not_dropped():
     needs = {"random": 200, "standard": 100, "svpp": 160, "asvp": 110}
     good = made(needs)
     assert policies.study(good, "accuracy", 1e11)["asvp_label_share"] == pytest.approx(0.9)
-    bad = made(needs | {"asvp": 600})["asvp"]  # on this seed nowhere near the target
+    bad = made(needs | {"asvp": 600})["asvp"]  # on two seeds nowhere near the target
     mixed = good | {
-        "asvp": [a if a["seed"] == 0 else b for a, b in zip(good["asvp"], bad, strict=True)]
+        "asvp": [a if a["seed"] > 1 else b for a, b in zip(good["asvp"], bad, strict=True)]
     }
     found = policies.study(mixed, "accuracy", 1e11)
     assert found["asvp_label_share"] < 0.5
-    assert found["asvp_label_share_ci95"][0] is None, "where the bad seed is drawn alone"
+    assert found["asvp_label_share_ci95"][0] is None, "where the bad seeds are drawn"
     assert not found["asvp_label_share_is_a_bound"]
 
 
