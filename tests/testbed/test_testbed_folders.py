@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from enn_finetune.errors import InputError
-from enn_finetune.report import command, testbed
+from enn_finetune.report import command, reading, testbed
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDY = ROOT / "benchmarks" / "records" / "testbed"
@@ -32,7 +32,7 @@ def test_packed_records_make_the_page_elsewhere(tmp_path, capsys):
     folder, page = part_of(tmp_path / "study"), tmp_path / "new" / "page.html"
     command.show([folder], page)
     assert "mlp/random" in capsys.readouterr().out
-    summary = json.loads((page.parent / testbed.SUMMARY).read_text())
+    summary = json.loads((page.parent / reading.SUMMARY).read_text())
     assert summary["active"]["once"]["arms"]["mlp/random"]["problems"] == 16
     assert "mlp/random" in page.read_text("utf-8")
     assert sorted(path.name for path in folder.iterdir()) == ["records.jsonl.xz", "study.json"]

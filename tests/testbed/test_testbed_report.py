@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from enn_finetune.errors import InputError
-from enn_finetune.report import testbed
+from enn_finetune.report import reading, testbed
 from enn_finetune.report.testbed_summary import setting_name
 from enn_finetune.testbed import records
 
@@ -177,7 +177,7 @@ def test_the_page_says_what_held_and_what_did_not(both):
 
 def test_figures_and_numbers_lie_beside_it(both):
     folder, summary = both
-    assert json.loads((folder / testbed.SUMMARY).read_text()) == json.loads(json.dumps(summary))
+    assert json.loads((folder / reading.SUMMARY).read_text()) == json.loads(json.dumps(summary))
     names = sorted(path.name for path in (folder / testbed.FIGURES).iterdir())
     assert names == [
         "active-again-1.svg",
