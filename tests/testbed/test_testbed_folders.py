@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from enn_finetune.errors import InputError
-from enn_finetune.report import command, reading, testbed
+from enn_finetune.report import command, reading
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDY = ROOT / "benchmarks" / "records" / "testbed"
