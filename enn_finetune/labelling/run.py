@@ -246,7 +246,7 @@ def _tell(
     table.caption = (
         "expected right: share of the texts without a label on which the fit expects to be right; "
         "unsettled: share of them that one index, drawn at random, sees otherwise; agreement: "
-        "Cohen's kappa with the round before, on all texts"
+        f"Cohen's kappa with the last fit to at least {ADDED} labels fewer, on all texts"
     )
     if found.rounds:
         console.print(table)
