@@ -85,6 +85,18 @@ def arms_of(*, quick: bool, small: bool, auto: bool = True) -> list[Arm]:
     return found
 
 
+def named(arms: Sequence[Arm], names: Sequence[str]) -> list[Arm]:
+    """Random, the fixed policies and, of the other arms, those with these names.
+
+    Raises:
+      SystemExit: there is no such arm.
+    """
+    always, known = (RANDOM, *FIXED), [arm.name for arm in arms]
+    if absent := [name for name in names if name not in known]:
+        raise SystemExit(f"--arms: no arm is called {absent[0]!r}; there are {', '.join(known)}")
+    return [arm for arm in arms if arm.name in (*always, *names)]
+
+
 def study(records: Mapping[str, list[Record]], metric: str, speed: float) -> dict[str, Any]:
     """The figures of one task and encoder."""
     every = [record for found in records.values() for record in found]
@@ -145,6 +157,9 @@ def options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--auto", action="store_true", help="with --quick: auto too")
     parser.add_argument("--no-auto", action="store_true", help="no auto, which is half of the time")
     parser.add_argument("--no-small", action="store_true", help="the encoder selects for itself")
+    parser.add_argument(
+        "--arms", nargs="+", help='of the others these alone, by name, as "auto (crowd)"'
+    )
     parser.add_argument("--tasks", nargs="+")
     parser.add_argument("--encoders", nargs="+", help="names of folders in DATA/models, or paths")
     parser.add_argument("--seeds", type=int)
@@ -171,6 +186,8 @@ def run_study(
     material = write_material(out, given.data, task, size)
     auto = given.auto or not (given.quick or given.no_auto)
     arms = arms_of(quick=given.quick, small=large and not given.no_small, auto=auto)
+    if given.arms is not None:
+        arms = named(arms, given.arms)
     records: dict[str, list[Record]] = {arm.name: [] for arm in arms}
     with Display() as display:
         first = config_of(material, encoder, size, arms[0], 0, small)
