@@ -4,7 +4,6 @@ One file a study, one line a cell. A cell is known by what it depends on, so tha
 another size or other keys is run again; where its files lay does not matter.
 """
 
-import dataclasses
 import functools
 import hashlib
 import json
@@ -41,7 +40,7 @@ def weights_of(folder: Path) -> str:
 
 def key_of(config: Config, fingerprint: str) -> str:
     """What a cell depends on, but for the code, whose commit stands beside it."""
-    keys = dataclasses.asdict(config)
+    keys = config.tree
     for part in ("train", "test", "data"):
         keys["task"].pop(part)  # the fingerprint is of the rows
     for part in ("backbone", "proxy"):

@@ -4,8 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from enn_finetune.config import Config, ConfigError
 from enn_finetune.costs import Work
+from enn_finetune.data.descriptions import Descriptions
 from enn_finetune.data.inputs import FeatureRows, Rows, TokenRows
 from enn_finetune.data.splits import Split
 from enn_finetune.features import TextFeatures, cache_folder
@@ -22,10 +25,15 @@ class Encoded(NamedTuple):
     folder: Path
     rows: tuple[Rows, ...]
     work: Work = Work()  # of the first split's features
+    classes: np.ndarray | None = None  # (C, V * D): features of the classes' descriptions, if any
 
 
-def encode_splits(config: Config, splits: Sequence[Split], display: Display) -> Encoded:
+def encode_splits(
+    config: Config, splits: Sequence[Split], display: Display, descriptions: Descriptions = ()
+) -> Encoded:
     """Load the encoder; tokens of all splits if it is trained, else their features.
+
+    A frozen encoder reads the descriptions of the classes too, if there are any.
 
     Raises:
       InputError: weights or a tokenizer that cannot be used.
@@ -45,7 +53,13 @@ def encode_splits(config: Config, splits: Sequence[Split], display: Display) -> 
             f"backbone.max_tokens: {config.backbone.max_tokens} is more than the {positions} "
             f"positions of the encoder in {folder}"
         )
-    return Encoded(encoder, folder, *_rows(config, encoder, folder, splits, display))
+    rows, work = _rows(config, encoder, folder, splits, display)
+    classes = None
+    if descriptions and config.backbone.tune == "frozen":
+        most = config.backbone.max_tokens
+        read = TextFeatures(encoder, folder, most, cache=None, display=display)
+        classes = np.stack([read(each, None, "classes").mean(axis=0) for each in descriptions])
+    return Encoded(encoder, folder, rows, work, classes)
 
 
 def _rows(

@@ -28,7 +28,7 @@ from enn_finetune.types import Head
 Fit = Callable[[int], train.Parts]
 """From the number of a round to the classifier fitted in it."""
 
-_solve = counted_jit(fit_linear_epinet, static_argnames=("index_dim", "l2_grid"))
+_solve = counted_jit(fit_linear_epinet, static_argnames=("index_dim", "l2_grid", "described"))
 _shapes = counted_jit(pool_shapes, static_argnames=("exponents", "views"))
 _solve_neuronal = counted_jit(fit_neuronal)
 
@@ -42,7 +42,8 @@ def fitter(problem: Problem, config: Config) -> Fit:
 
 def _closed_form(problem: Problem, pool: FeatureRows, config: Config) -> Fit:
     """A fit in closed form, or nearly: everything about it is chosen anew in every round."""
-    shapes = _shapes(jnp.asarray(pool.features), views=problem.views)
+    words = None if problem.classes is None else jnp.asarray(problem.classes)
+    shapes = _shapes(jnp.asarray(pool.features), views=problem.views, classes=words)
     key = jax.random.key(config.seed)
 
     def fit(number: int) -> train.Parts:
@@ -61,7 +62,8 @@ def _head(batch: train.Batch, shapes: ShapedPool, key: jax.Array, how: HeadConfi
     rows = features, batch.targets, batch.weights, shapes
     if how.kind == "neuronal":
         return Neuronal(_solve_neuronal(*rows, key=key))
-    found = _solve(*rows, key=key, index_dim=how.index_dim or INDEX_DIM)
+    described = shapes.classes is not None
+    found = _solve(*rows, key=key, index_dim=how.index_dim or INDEX_DIM, described=described)
     return ShapedLinear(found) if how.kind == "linear" else LinearEpinet(found)
 
 

@@ -58,7 +58,9 @@ def run(problem: Problem, config: Config, session: Session) -> tuple[Classifier,
     part: Part = "evaluation" if config.acquisition.rule == "random" else "training"
     session.display.begin("buying labels", config.budget.labels)
     with session.interruptible():
-        if saved is None and not len(oracle.bought):  # else they were chosen for this run
+        # A head that begins with descriptions of the classes is asked before any label.
+        blank = problem.classes is None or config.budget.start > 0
+        if saved is None and blank and not len(oracle.bought):  # else they were chosen for this run
             oracle.buy(begun(problem, config, session))
         while True:
             session.stop_if_asked(history, PoolState(oracle=oracle.state(), round=number))

@@ -12,6 +12,7 @@ from flax import nnx
 from enn_finetune.config import Config, ConfigError
 from enn_finetune.costs import Work
 from enn_finetune.data import tasks
+from enn_finetune.data.descriptions import Descriptions, describe
 from enn_finetune.data.faults import DataError
 from enn_finetune.data.inputs import Rows, subset
 from enn_finetune.data.oracle import Oracle
@@ -51,6 +52,7 @@ class Problem(NamedTuple):
     origin: "Origin | None" = None  # None: the pool is the training split as it stands
     targets: Rows | None = None  # (M,) rows that predictions should become better for, if named
     encoding: Work = Work()  # of the pool's features, as when they were computed; 0 of tokens
+    classes: np.ndarray | None = None  # (C, V * D) features of the classes' descriptions, if any
 
     @property
     def views(self) -> int:
@@ -99,6 +101,7 @@ class Material(NamedTuple):
     splits: tuple[Split, ...]  # training first; after those of the task, a file of target rows
     selection: Selection
     targets: np.ndarray | None = None  # (M,) places in the pool, where a filter names them
+    descriptions: Descriptions = ()  # of the classes, where the config has some
 
     @property
     def target_file(self) -> int | None:
@@ -144,7 +147,7 @@ def name_targets(material: Material, config: Config) -> Material:
     named = config.acquisition.targets
     if not named:
         return material
-    task, splits, selection, _ = material
+    task, splits, selection = material[:3]
     found = find_targets(named, task, config.task.data, splits[0], selection.pool)
     if isinstance(found, np.ndarray):
         return material._replace(targets=at_most(found, TARGETS))
@@ -176,12 +179,27 @@ def choose_rows(task: tasks.Task, splits: tuple[Split, ...], config: Config) -> 
     if wanted.pool == "rare":
         others = (metric for metric in task.metrics if metric != "f1")
         task = dataclasses.replace(task, metrics=("f1", *others))
-    return Material(task, splits, selection)
+    return Material(task, splits, selection, descriptions=_descriptions(task, config))
+
+
+def _descriptions(task: tasks.Task, config: Config) -> Descriptions:
+    if not config.task.describe:
+        return ()
+    if task.pair is not None or task.values is not None:
+        what = "two texts a row" if task.pair is not None else "scores"
+        raise ConfigError(
+            f"task.describe: {task.name} has {what}, which a sentence about a class is not like; "
+            "leave it out"
+        )
+    try:
+        return describe(config.task.describe, task.classes)
+    except DataError as error:
+        raise ConfigError(f"task.describe: {task.name}: {error}") from None
 
 
 def assemble(config: Config, material: Material, encoded: Encoded) -> Problem:
     """A problem with nothing bought, from what was read and encoded."""
-    task, splits, selection, named = material
+    task, splits, selection, named, _ = material
     ids = selection.pool
     pool, targets = subset(encoded.rows[0], ids), None
     if material.target_file is not None:
@@ -206,6 +224,7 @@ def assemble(config: Config, material: Material, encoded: Encoded) -> Problem:
         origin=Origin(ids, splits[0].without_labels()),
         targets=targets,
         encoding=encoded.work.times(len(np.unique(ids)) / len(splits[0])),
+        classes=encoded.classes,
     )
 
 
@@ -216,7 +235,8 @@ def prepare(config: Config, display: Display) -> Problem:
       InputError: data, weights or a budget that cannot be used: what, where, and what to do.
     """
     material = read(config, display)
-    return assemble(config, material, encode_splits(config, material.splits, display))
+    encoded = encode_splits(config, material.splits, display, material.descriptions)
+    return assemble(config, material, encoded)
 
 
 def _targets(split: Split) -> np.ndarray:

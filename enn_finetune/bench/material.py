@@ -77,10 +77,11 @@ class Library:
     def _encode(self, study: Study, material: Material) -> Encoded:
         config = study.config
         targets = config.acquisition.targets
-        key = (*_task_key(study), config.backbone, config.evaluation.batch, targets)
+        described = material.descriptions
+        key = (*_task_key(study), config.backbone, config.evaluation.batch, targets, described)
         if self._encoded is None or self._encoded[0] != key:
             self._encoded = None
-            self._encoded = (key, encode_splits(config, material.splits, self._display))
+            self._encoded = (key, encode_splits(config, material.splits, self._display, described))
         return self._encoded[1]
 
 

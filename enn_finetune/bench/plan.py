@@ -13,7 +13,8 @@ from enn_finetune.models.solvers import SOLVERS
 
 PLAIN, KINDS = "plain", ("plain", "rare", "repeated")
 TRAINABLE = ("linear", "epinet")  # heads that gradient steps train
-NO_SPREAD = ("linear", "shaped")  # heads whose predictions do not depend on an index
+NO_SPREAD = ("linear", "shaped", "described")  # heads whose predictions do not depend on an index
+DESCRIBED = ("described", "described_epinet")  # heads that read task.describe
 REPLAY = "replay"
 
 
@@ -168,6 +169,12 @@ def _study(
             for arm in arms
             if arm.rule in choose.EPISTEMIC
         ]
+    silent = [str(arm) for arm in arms if arm.head in DESCRIBED and not config.task.describe]
+    if silent:
+        faults.append(
+            f"{full} · {backbone} · {regime}: {', '.join(silent)}: the head begins with what the "
+            "classes' descriptions say, and there are none; give task.describe"
+        )
     place = Place(config.task.name, pool, backbone, config.backbone.tune, config.regime)
     return Study(place, config, arms, range(*bench.seeds))
 

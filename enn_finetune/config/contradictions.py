@@ -62,18 +62,33 @@ def contradictions(config: Config) -> list[str]:
     task = config.task
     if bool(task.train) != bool(task.test) or (task.name == "custom" and not task.train):
         faults.append("task.train, task.test: a custom task names both files")
+    faults += _description_faults(config)
     return faults
+
+
+def _description_faults(config: Config) -> list[str]:
+    """What stands against a head whose prior begins with descriptions of the classes."""
+    head = config.head
+    if not config.task.describe or (config.closed_form and head.kind != "neuronal"):
+        return []
+    return [
+        "task.describe: only a regression or an epinet in closed form begins with what the classes "
+        "are said to be, which needs backbone.tune = frozen, regime = pool, and head.kind = linear "
+        f"or epinet (head.form = auto), got {config.backbone.tune}, {config.regime} and "
+        f"{head.kind} ({head.form}); leave it out"
+    ]
 
 
 def _cold_start_faults(config: Config) -> list[str]:
     """What stands against a pool run in which nothing is bought before a rule is asked."""
     if proxied(config):
         return [f"budget.start: got 0 and policy = {config.policy}; give it at least 1 label"]
-    if config.acquisition.rule in (*FEATURES_ALONE, "random"):
+    if config.acquisition.rule in (*FEATURES_ALONE, "random") or config.task.describe:
         return []
     return [
         f"budget.start: got 0, but {config.acquisition.rule} asks a fitted head; give it at least "
-        f"1 label, or a rule that reads features alone: {', '.join(FEATURES_ALONE)}, or random"
+        f"1 label, a rule that reads features alone: {', '.join(FEATURES_ALONE)}, or random, or "
+        "descriptions of the classes (task.describe), which a head can begin with"
     ]
 
 

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator
 from pydantic.dataclasses import dataclass
@@ -16,6 +16,7 @@ from enn_finetune.config.tuning import LEARNING_RATES, WORDS_TRAINED, Embeddings
 from enn_finetune.config.values import (
     Carve,
     Count,
+    Entries,
     Fraction,
     Layers,
     Names,
@@ -60,6 +61,10 @@ class TaskConfig:
     carve: Carve = 0
     """Training rows that leave the pool and are scored as the split `held`: a number, or auto
     (min(5000, N // 4) where no evaluation split has 2,000 rows)."""
+    describe: Entries = ()
+    """What each class is, in words: entries `CLASS: a sentence`, on a command line divided by |; of
+    a class with several the features' mean counts. A frozen encoder reads them too, and the head's
+    prior begins with what they say (models/class_prior.py)."""
     develop: bool = False
     """Score nothing but `develop`, another min(5000, N // 4) rows carved from the pool: for making
     choices, which must not see the evaluation splits."""
@@ -168,7 +173,9 @@ class BudgetConfig:
     """Online: gradient steps; none ends the run when the labels are spent."""
     start: NonNegativeInt = 20
     """Labels bought uniformly before the rule chooses; the same rows under every rule. Pool, 0:
-    the first `round` rows are chosen too, by a rule that reads features alone."""
+    the first `round` rows are chosen too, by a rule that reads features alone, or by any rule where
+    the classes are described (`task.describe`): a head is scored and asked before any label then.
+    """
     round: PositiveInt = 20
     """Pool: labels bought in a round, at the least."""
     growth: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.0
@@ -294,7 +301,18 @@ class Config:
         return possible and (self.head.kind != "epinet" or self.head.form != "mlp")
 
     @property
+    def tree(self) -> dict[str, Any]:
+        """All keys and values, but for those that came later and are not used.
+
+        What is known by its keys, such as a record, is then known by the same ones as before.
+        """
+        found = dataclasses.asdict(self)
+        if not self.task.describe:
+            del found["task"]["describe"]
+        return found
+
+    @property
     def hash(self) -> str:
-        """First 16 hex digits of the SHA-256 of all keys and values in canonical JSON."""
-        text = json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"))
+        """First 16 hex digits of the SHA-256 of `tree` in canonical JSON."""
+        text = json.dumps(self.tree, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -36,7 +36,15 @@ def _optional(value: object) -> object:
     return None if value in ("", "none") else value
 
 
+def _entries(value: object) -> object:
+    """As `_several`, of values that have commas themselves: divided by |."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split("|")] if value else []
+    return value
+
+
 Names = Annotated[tuple[str, ...], BeforeValidator(_several)]
+Entries = Annotated[tuple[str, ...], BeforeValidator(_entries)]
 Sizes = Annotated[tuple[PositiveInt, ...], BeforeValidator(_several)]
 Layers = Annotated[Literal["last", "auto"] | tuple[PositiveInt, ...], BeforeValidator(_layers)]
 Count = Annotated[PositiveInt | None, BeforeValidator(_optional)]

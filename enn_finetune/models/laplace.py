@@ -21,13 +21,9 @@ Reading, exponent and lambda are those of the largest Laplace evidence on the bo
 
     log evidence = -NLL_sum - 1/2 lambda |W*|^2 - 1/2 log det(H / lambda)
 
-plus the log of a weak prior on lambda and the reading (`_log_prior`).
-
-For C = 2 the determinant is exact. For more classes it is that of H's diagonal blocks, one a class:
-(C-1)/C sum_c log det(I + C/(C-1) X' diag(w p_c (1 - p_c)) X / lambda). The Kronecker form
-(sum_i x_i x_i' tr H_i) (x) mean H_i is cheaper, but takes every row to be torn between the same
-classes: on 15 classes, 300 labels and the isotropic prior it asked for a lambda 5.6 times that of
-the exact evidence, for an NLL of 1.38 in place of 1.19 (two seeds).
+plus the log of a weak prior on lambda and the reading (`_log_prior`). Where the classes are
+described (`class_prior.py`) every candidate is tried with the prior's mean W_0 too: W* is then the
+mode of N(W_0, I / lambda)'s posterior, and |W* - W_0|^2 stands in the evidence.
 """
 
 from collections.abc import Callable
@@ -37,23 +33,16 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from enn_finetune.models.class_prior import TRUSTED, prior_mean
+from enn_finetune.models.posterior import log_det_hessian, posterior_draws
 from enn_finetune.models.shaped_features import ShapedPool, shape_matrix, shaped_rows
-from enn_finetune.models.softmax_regression import (
-    Rotated,
-    conjugate_gradients,
-    fit_rotated,
-    hessian,
-    mean_curvature,
-    rotate,
-)
+from enn_finetune.models.softmax_regression import Rotated, fit_rotated, rotate
 
 L2_GRID = (64.0, 16.0, 4.0, 1.0, 0.25, 0.0625, 0.015625)  # prior sd of a logit, 1/8 to 8
 L2_CENTRE, L2_SPREAD = 0.5, 1.386  # median of lambda's prior, deviation of its logarithm
 INDEX_DIM = 32
 SPREAD = 1.0
-BLOCK_WIDTH = 128  # leading directions whose curvature is taken in full when C > 2
 PATH_TOLERANCE = 3e-3  # of 1 + J, as the last step's decrement: enough to compare evidences
-DRAW_TOLERANCE = 1e-2  # of a draw's residual
 
 
 class LinearEpinetFit(NamedTuple):
@@ -67,6 +56,7 @@ class LinearEpinetFit(NamedTuple):
     l2: Array  # ()
     reading: Array  # () int32: a row of the pool's readings
     evidence: Array  # (candidates, L): log evidence and log prior in nats, see `_tried`
+    described: Array  # (): 1 where the prior's mean is that of the classes' descriptions, else 0
 
     def rows(self, features: Array) -> Array:
         """Features (N, V * D) -> the rows (N, D + 1) that the regression reads."""
@@ -95,6 +85,7 @@ def fit_linear_epinet(
     l2_grid: tuple[float, ...] = L2_GRID,
     spread: float = SPREAD,
     narrow: bool = True,
+    described: bool = False,
 ) -> LinearEpinetFit:
     """Choose reading, exponent and lambda by evidence, fit the regression, draw the epinet.
 
@@ -112,76 +103,132 @@ def fit_linear_epinet(
         the vertex of the parabola through the best three.
       spread: s, the weights' standard deviation over z in units of the posterior's.
       narrow: H_+ in the posterior; otherwise H, which is Laplace's own.
+      described: try the prior whose mean the pool's `classes` make, too. Then the weights may all
+        be 0: the fit is what the descriptions say.
+
+    Raises:
+      ValueError: `described`, and the pool has no `classes`, or not as many as the targets.
     """
+    _check_described(pool, targets.shape[1], described)
     features = jnp.where(weights[:, None] > 0, features, 0)
     grid = jnp.asarray(l2_grid, jnp.float32)
 
-    def path(shape: tuple[Array, Array]) -> tuple[Rotated, Array, Array]:
-        reading, exponent = shape
+    def centre(reading: Array, exponent: Array, told: Array) -> Array | None:
+        if not described or pool.classes is None:
+            return None
+        return told * prior_mean(pool, pool.classes, exponent, reading)
+
+    def path(candidate: Candidate) -> Path:
+        reading, exponent, told = candidate
         rows = shaped_rows(features, pool.mean, shape_matrix(pool, exponent, reading))
-        rotated = rotate(rows, weights)
+        rotated, mean = rotate(rows, weights), centre(reading, exponent, told)
+        offset = None if mean is None else rows @ mean
 
         def one(start: Array, l2: Array) -> tuple[Array, tuple[Array, Array]]:
-            fit = fit_rotated(rotated, targets, weights, l2, start, tolerance=PATH_TOLERANCE)
-            log_det = log_det_hessian(rotated, fit.coefficients, weights, l2)
+            fit = fit_rotated(
+                rotated, targets, weights, l2, start, offset=offset, tolerance=PATH_TOLERANCE
+            )
+            probs = _probabilities(rotated, fit.coefficients, offset)
+            log_det = log_det_hessian(rotated, probs, weights, l2)
             return fit.coefficients, (fit.coefficients, -fit.objective - 0.5 * log_det)
 
         zero = jnp.zeros((rotated.rows.shape[1], targets.shape[1]), rows.dtype)
         _, (coefficients, evidence) = lax.scan(one, zero, grid)
-        return rotated, coefficients, evidence
+        return Path(rotated, offset, coefficients, evidence)
 
     with jax.default_matmul_precision("highest"):
-        readings, exponents, paths = _tried(pool, path)
-        rotated, coefficients, likely = paths
-        evidence = likely + _log_prior(len(pool.readings), grid)[readings]
+        candidates, paths = _tried(pool, path, described=described)
+        likely = paths.evidence
+        evidence = likely + _log_prior(len(pool.readings), grid)[candidates[0]]
+        if described:
+            evidence += jnp.log(jnp.where(candidates[2] > 0, TRUSTED, 1 - TRUSTED))[:, None]
         best, level = jnp.unravel_index(jnp.argmax(evidence), evidence.shape)
         l2 = peak(grid, evidence[best], level)
         evident = peak(grid, likely[best], jnp.argmax(likely[best]))
         posterior_l2 = jnp.maximum(jnp.maximum(l2, evident), L2_CENTRE) if narrow else l2
-        chosen = Rotated(*(part[best] for part in rotated))
-        fit = fit_rotated(chosen, targets, weights, l2, coefficients[best, level])
+        chosen: Path = jax.tree.map(lambda part: part[best], paths)
+        rotated, offset = chosen.rotated, chosen.offset
+        start = chosen.coefficients[level]
+        fit = fit_rotated(rotated, targets, weights, l2, start, offset=offset)
         factor = posterior_draws(
-            chosen,
-            fit.coefficients,
+            rotated,
+            _probabilities(rotated, fit.coefficients, offset),
             weights,
             posterior_l2,
             key=key,
             index_dim=index_dim,
         )
+        reading, exponent, told = (part[best] for part in candidates)
+        coefficients, mean = rotated.basis @ fit.coefficients, centre(reading, exponent, told)
         return LinearEpinetFit(
             pool.mean,
-            shape_matrix(pool, exponents[best], readings[best]),
-            chosen.basis @ fit.coefficients,
+            shape_matrix(pool, exponent, reading),
+            coefficients if mean is None else coefficients + mean,
             spread * factor,
-            exponents[best],
+            exponent,
             l2,
-            readings[best],
+            reading,
             evidence,
+            told,
         )
 
 
-Paths = tuple[Rotated, Array, Array]
+def fit_described(
+    features: Array, targets: Array, weights: Array, pool: ShapedPool, *, key: Array
+) -> LinearEpinetFit:
+    """`fit_linear_epinet` with what the classes' descriptions say, if that helps."""
+    return fit_linear_epinet(features, targets, weights, pool, key=key, described=True)
+
+
+Candidate = tuple[Array, Array, Array]
+"""Number of a reading, exponent, and 1 where the prior's mean is the descriptions', else 0."""
+
+
+class Path(NamedTuple):
+    """A candidate's fits, from strong to weak lambda."""
+
+    rotated: Rotated
+    offset: Array | None  # (N, C): logits of the prior's mean
+    coefficients: Array  # (L, r, C)
+    evidence: Array  # (L,)
+
+
+def _check_described(pool: ShapedPool, classes: int, described: bool) -> None:
+    if not described:
+        return
+    if pool.classes is None:
+        raise ValueError("described: give pool_shapes features of a description of each class")
+    if len(pool.classes) != classes:
+        raise ValueError(f"described: {len(pool.classes)} descriptions for {classes} classes")
+
+
+def _probabilities(rotated: Rotated, coefficients: Array, offset: Array | None) -> Array:
+    logits = rotated.rows @ coefficients
+    return jax.nn.softmax(logits if offset is None else logits + offset, axis=-1)
 
 
 def _tried(
-    pool: ShapedPool, path: Callable[[tuple[Array, Array]], Paths]
-) -> tuple[Array, Array, Paths]:
-    """Readings, exponents and paths of all candidates.
+    pool: ShapedPool, path: Callable[[Candidate], Path], *, described: bool
+) -> tuple[Candidate, Path]:
+    """All candidates and their paths.
 
     These are the last layer and the mean of layers with every exponent (the mean asks for a smaller
-    one), and the first layer with the exponent that suits them.
+    one), and the first layer with the exponent that suits them; all this again for `described`.
     """
     count = len(pool.exponents)
     readings = jnp.repeat(jnp.arange(min(len(pool.readings), 2), dtype=jnp.int32), count)
     exponents = jnp.tile(pool.exponents, len(readings) // count)
-    paths = lax.map(path, (readings, exponents))
-    if len(pool.readings) > 2:
-        suited = exponents[jnp.argmax(jnp.max(paths[2], axis=1))]
-        more = path((jnp.int32(2), suited))
-        paths = jax.tree.map(lambda all_, one: jnp.concatenate([all_, one[None]]), paths, more)
-        readings = jnp.append(readings, 2)
-        exponents = jnp.append(exponents, suited)
-    return readings, exponents, paths
+    found: list[tuple[Candidate, Path]] = []
+    for told in (0.0, 1.0) if described else (0.0,):
+        candidates = (readings, exponents, jnp.full(len(readings), told))
+        paths = lax.map(path, candidates)
+        found.append((candidates, paths))
+        if len(pool.readings) > 2:
+            suited = exponents[jnp.argmax(jnp.max(paths.evidence, axis=1))]
+            first = (jnp.int32(2), suited, jnp.float32(told))
+            found.append(jax.tree.map(lambda part: part[None], (first, path(first))))
+    joined: tuple[Candidate, Path] = jax.tree.map(lambda *parts: jnp.concatenate(parts), *found)
+    return joined
 
 
 def _log_prior(readings: int, grid: Array) -> Array:
@@ -195,28 +242,6 @@ def _log_prior(readings: int, grid: Array) -> Array:
     return jnp.log(probability)[:, None] - 0.5 * size[None] ** 2
 
 
-def log_det_hessian(rotated: Rotated, coefficients: Array, weights: Array, l2: Array) -> Array:
-    """Log det(H / lambda) by class blocks, in the eigenbasis of X' diag(w) X (largest last)."""
-    probs = jax.nn.softmax(rotated.rows @ coefficients, axis=-1)
-    classes = probs.shape[1]
-    curvature = classes / (classes - 1) * weights[:, None] * probs * (1 - probs) / l2
-    if classes == 2:  # both blocks are the same
-        return _block_log_det(rotated.rows, curvature[:, 0])
-    width = rotated.rows.shape[1]
-    tail, leading = jnp.split(rotated.rows, [max(width - BLOCK_WIDTH, 0)], axis=1)
-    # The tail's curvature is small beside lambda, where a determinant is as good as its diagonal.
-    blocks = lax.map(lambda d: _block_log_det(leading, d), curvature.T)
-    rest = jnp.sum(jnp.log1p(curvature.T @ tail**2))
-    return (classes - 1) / classes * (jnp.sum(blocks) + rest)
-
-
-def _block_log_det(rows: Array, curvature: Array) -> Array:
-    """Log det(I + rows' diag(curvature) rows)."""
-    scaled = jnp.sqrt(curvature)[:, None] * rows
-    root = jnp.linalg.cholesky(scaled.T @ scaled + jnp.eye(rows.shape[1], dtype=rows.dtype))
-    return 2 * jnp.sum(jnp.log(jnp.diagonal(root)))
-
-
 def peak(grid: Array, evidence: Array, level: Array) -> Array:
     """Where the parabola through the best grid point and its neighbours peaks, in log lambda."""
     last = grid.shape[0] - 1
@@ -227,49 +252,3 @@ def peak(grid: Array, evidence: Array, level: Array) -> Array:
     shift = jnp.where(inner, jnp.clip(shift, -0.5, 0.5), 0)
     log_grid = jnp.log(grid)
     return jnp.exp(log_grid[level] + shift * 0.5 * (log_grid[after] - log_grid[before]))
-
-
-def posterior_draws(
-    rotated: Rotated,
-    coefficients: Array,
-    weights: Array,
-    l2: Array,
-    *,
-    key: Array,
-    index_dim: int,
-) -> Array:
-    """Draws from N(0, H^-1 / dim z), exact for any C: (dim z, D + 1, C), sums over classes 0.
-
-    Perturb and solve (Papandreou & Yuille 2010): for e, e_0 ~ N(0, I), the covariance of H^-1 u,
-    u = sum_i sqrt(w_i) x_i S_i e_i + sqrt(lambda) e_0, is H^-1, as S_i S_i' = diag p_i - p_i p_i'
-    with S_i = diag(sqrt p_i) - p_i sqrt(p_i)'. Outside the span of the rows H is lambda I.
-    """
-    rows, basis, squares = rotated
-    n, width, classes = rows.shape[0], basis.shape[0], coefficients.shape[1]
-    probs = jax.nn.softmax(rows @ coefficients, axis=-1)
-    data_key, prior_key = jax.random.split(key)
-    # A row's noise depends on its place only, so that padding changes nothing.
-    noise = jax.vmap(
-        lambda i: jax.random.normal(jax.random.fold_in(data_key, i), (index_dim, classes))
-    )(jnp.arange(n))
-    noise = jnp.sqrt(probs)[:, None] * noise
-    noise = noise - probs[:, None] * jnp.sum(noise, axis=-1, keepdims=True)
-    noise = jnp.sqrt(weights)[:, None, None] * noise  # (N, dim z, C)
-    prior = jax.random.normal(prior_key, (width, index_dim, classes))
-    prior = prior - jnp.mean(prior, axis=-1, keepdims=True)
-
-    inside = _apply(basis.T, prior)
-    solved = conjugate_gradients(
-        hessian(rows, probs, weights, l2),
-        _apply(rows.T, noise) + jnp.sqrt(l2) * inside,
-        mean_curvature(probs, weights) * squares + l2,
-        tolerance=DRAW_TOLERANCE,
-    )
-    outside = lax.rsqrt(l2)
-    draws = outside * prior + _apply(basis, solved - outside * inside)
-    return jnp.moveaxis(draws, 1, 0) / jnp.sqrt(jnp.asarray(index_dim, draws.dtype))
-
-
-def _apply(matrix: Array, blocks: Array) -> Array:
-    """(a, b) times (b, dim z, C), as one matrix product."""
-    return (matrix @ blocks.reshape(blocks.shape[0], -1)).reshape(-1, *blocks.shape[1:])

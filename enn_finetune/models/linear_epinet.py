@@ -53,6 +53,7 @@ def blank_fit(
         l2=jnp.ones(()),
         reading=jnp.zeros((), jnp.int32),
         evidence=jnp.zeros((1, 1)),
+        described=jnp.zeros(()),
     )
 
 

@@ -22,13 +22,12 @@ from enn_finetune.models.laplace import (
     PATH_TOLERANCE,
     LinearEpinetFit,
     fit_linear_epinet,
-    log_det_hessian,
     peak,
-    posterior_draws,
 )
 from enn_finetune.models.laplace_head import mirrored
 from enn_finetune.models.linear_epinet import Fitted, ShapedLinear
 from enn_finetune.models.members import apply_members, draw_members, sizes
+from enn_finetune.models.posterior import log_det_hessian, posterior_draws
 from enn_finetune.models.row_chunks import map_rows
 from enn_finetune.models.shaped_features import ShapedPool
 from enn_finetune.models.softmax_regression import fit_rotated, rotate, with_bias
@@ -71,7 +70,8 @@ def fit_gp(
 
         def one(start: Array, l2: Array) -> tuple[Array, tuple[Array, Array]]:
             fit = fit_rotated(rotated, targets, weights, l2, start, tolerance=PATH_TOLERANCE)
-            log_det = log_det_hessian(rotated, fit.coefficients, weights, l2)
+            probs = jax.nn.softmax(rotated.rows @ fit.coefficients, axis=-1)
+            log_det = log_det_hessian(rotated, probs, weights, l2)
             return fit.coefficients, (fit.coefficients, -fit.objective - 0.5 * log_det)
 
         zero = jnp.zeros((rotated.rows.shape[1], targets.shape[1]), x.dtype)
@@ -84,9 +84,8 @@ def fit_gp(
         l2 = peak(grid, evidence[best], level)
         rotated = rotate(random_features(x, omega / lengths[best]), weights)
         fit = fit_rotated(rotated, targets, weights, l2, coefficients[best, level])
-        draws = posterior_draws(
-            rotated, fit.coefficients, weights, l2, key=draw_key, index_dim=DRAWS
-        )
+        probs = jax.nn.softmax(rotated.rows @ fit.coefficients, axis=-1)
+        draws = posterior_draws(rotated, probs, weights, l2, key=draw_key, index_dim=DRAWS)
         functions = mirrored(
             rotated.basis @ fit.coefficients, draws * jnp.sqrt(jnp.asarray(DRAWS, x.dtype))
         )

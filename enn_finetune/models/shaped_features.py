@@ -47,10 +47,15 @@ class ShapedPool(NamedTuple):
     vectors: Array  # (R, D, D): eigenvectors of each reading's covariance, in columns
     values: Array  # (R, D): eigenvalues over the largest, from 0 to 1
     exponents: Array  # (E,)
+    classes: Array | None = None  # (C, V * D): features of the classes' descriptions, if any
 
 
 def pool_shapes(
-    pool_features: Array, exponents: Sequence[float] = EXPONENTS, *, views: int = 1
+    pool_features: Array,
+    exponents: Sequence[float] = EXPONENTS,
+    *,
+    views: int = 1,
+    classes: Array | None = None,
 ) -> ShapedPool:
     """Decompose the covariances of the pool's features (N, V * D), N at least 1.
 
@@ -58,10 +63,17 @@ def pool_shapes(
       pool_features: (N, V * D).
       exponents: to choose from.
       views: V, how many layers stand side by side.
+      classes: (C, V * D), what the same encoder makes of a description of each class
+        (`class_prior.py`).
 
     Raises:
       ValueError: for features that are not (N, V * D), or negative or no exponents.
     """
+    if classes is not None and (classes.ndim != 2 or classes.shape[1:] != pool_features.shape[1:]):
+        raise ValueError(
+            f"features of the classes must be (C, D) with the D of the pool, got {classes.shape} "
+            f"and {pool_features.shape}"
+        )
     if pool_features.ndim != 2 or not pool_features.shape[0]:
         raise ValueError(f"pool features must be (N, D) with rows, got {pool_features.shape}")
     if views < 1 or pool_features.shape[1] % views:
@@ -76,7 +88,12 @@ def pool_shapes(
     decomposed = [_decompose(read(features, mean, reading)) for reading in readings]
     vectors, values, sizes = (jnp.stack(part) for part in zip(*decomposed, strict=True))
     return ShapedPool(
-        mean, readings / sizes[:, None], vectors, values, jnp.asarray(exponents, jnp.float32)
+        mean,
+        readings / sizes[:, None],
+        vectors,
+        values,
+        jnp.asarray(exponents, jnp.float32),
+        None if classes is None else jnp.asarray(classes, jnp.float32),
     )
 
 
@@ -144,6 +161,13 @@ def shape_matrix(pool: ShapedPool, exponent: Array | float, reading: Array | int
     powered = pool.vectors[reading] * (size * powers)[None]
     weights = pool.readings[reading][:, None, None]
     return (weights * powered[None]).reshape(-1, powered.shape[1])
+
+
+def shaped_variances(pool: ShapedPool, exponent: Array | float, reading: Array | int = 0) -> Array:
+    """Variances (D,) of the pool's shaped rows, bias aside; they sum to 1 unless all are 0."""
+    values = pool.values[reading]
+    spread = values * _powers(values, exponent) ** 2
+    return spread / jnp.maximum(jnp.sum(spread), 1e-30)
 
 
 def _powers(values: Array, exponent: Array | float) -> Array:

@@ -101,12 +101,14 @@ def fit_rotated(
     l2: Array | float,
     start: Array,
     *,
+    offset: Array | None = None,
     tolerance: float = TOLERANCE,
 ) -> RegressionFit:
     """Minimise J in rotated coordinates from `start` (r, C), whose rows must sum to 0.
 
     It stops after the step whose squared decrement (twice the fall in J it foretold) is below
-    `tolerance` * (1 + J).
+    `tolerance` * (1 + J). `offset` (N, C) is added to the logits: those of a prior's mean, from
+    which the coefficients are then counted.
     """
     rows, squares = rotated.rows, rotated.squares
     targets = jnp.where(weights[:, None] > 0, targets, 0)
@@ -118,6 +120,7 @@ def fit_rotated(
     def newton(carry: tuple[RegressionFit, Array]) -> tuple[RegressionFit, Array]:
         fit, _ = carry
         logits = rows @ fit.coefficients
+        logits = logits if offset is None else logits + offset
         probs = jax.nn.softmax(logits, axis=-1)
         gradient = rows.T @ (weights[:, None] * (probs - targets)) + l2 * fit.coefficients
 

@@ -5,7 +5,8 @@
     head = solving.make(fit)
 
 A fit is a NamedTuple of arrays: jit it, vmap it over seeds, keep it in a scan. Names of one `fit`
-(by identity) share it: "shaped" is the regression of the same fit that "epinet" is made of.
+(by identity) share it: "shaped" is the regression of the same fit that "epinet" is made of. The
+two described ones want a pool with `classes`.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from jax import Array
 
 from enn_finetune.models.dropout_head import DropoutHead, fit_dropout
 from enn_finetune.models.ensemble import ensemble, fit_ensemble, fit_ensemble_prior
+from enn_finetune.models.laplace import fit_described
 from enn_finetune.models.laplace_head import (
     fit_laplace,
     fit_laplace_kron,
@@ -51,6 +53,8 @@ SOLVERS: Mapping[str, Solving] = {
     "linear": Solving(fit_plain_linear, PlainLinear),
     "shaped": Solving(fit_linear_epinet, ShapedLinear),
     "epinet": Solving(fit_linear_epinet, LinearEpinet),
+    "described": Solving(fit_described, ShapedLinear),
+    "described_epinet": Solving(fit_described, LinearEpinet),
     "mc_dropout": Solving(fit_dropout, DropoutHead),
     "ensemble": Solving(fit_ensemble, ensemble),
     "ensemble_prior": Solving(fit_ensemble_prior, ensemble),

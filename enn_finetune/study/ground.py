@@ -78,8 +78,13 @@ class Ground:
 
     @functools.cached_property
     def shapes(self) -> ShapedPool:
-        """The pool's covariance."""
-        return pool_shapes(self.sets[POOL], views=self.problem.views)
+        """The pool's covariance, and what describes the classes."""
+        words = self.problem.classes
+        return pool_shapes(
+            self.sets[POOL],
+            views=self.problem.views,
+            classes=None if words is None else jnp.asarray(words),
+        )
 
     def groups(
         self, make: Make, fits: Sequence[Any], numbers: Sequence[int]

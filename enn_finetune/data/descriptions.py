@@ -1,0 +1,49 @@
+"""What each class is, in words: entries `CLASS: a sentence`, checked against a task's classes."""
+
+import difflib
+from collections.abc import Sequence
+
+from enn_finetune.data.faults import DataError
+
+Descriptions = tuple[tuple[str, ...], ...]
+"""For each of C classes the sentences that describe it, one or more."""
+
+
+def described_classes(entries: Sequence[str]) -> dict[str, list[str]]:
+    """Entries `CLASS: a sentence` -> the sentences of each class, in the order of the entries.
+
+    Raises:
+      DataError: an entry without a class or without a sentence.
+    """
+    found: dict[str, list[str]] = {}
+    for entry in entries:
+        name, colon, sentence = (part.strip() for part in entry.partition(":"))
+        if not (name and colon and sentence):
+            raise DataError(
+                f"{entry!r} does not describe a class; write CLASS: and what it is, such as "
+                "positive: a review that praises"
+            )
+        found.setdefault(name, []).append(sentence)
+    return found
+
+
+def describe(entries: Sequence[str], classes: Sequence[str]) -> Descriptions:
+    """The sentences of every class, in class order; () where there are no entries.
+
+    Raises:
+      DataError: a class that is none (the nearest is named), or one without a description.
+    """
+    found = described_classes(entries)
+    for name in found:
+        if name not in classes:
+            near = difflib.get_close_matches(name, classes, n=1, cutoff=0.0)
+            raise DataError(
+                f"{name!r} is described, which is no class"
+                + (f"; the nearest is {near[0]!r}" if near else "")
+            )
+    absent = [name for name in classes if name not in found] if found else []
+    if absent:
+        raise DataError(
+            f"no description of {', '.join(map(repr, absent))}; describe every class, or none"
+        )
+    return tuple(tuple(found[name]) for name in classes) if found else ()
