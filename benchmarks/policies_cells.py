@@ -1,6 +1,5 @@
 """The cells of benchmarks/policies.py: its rows as files, and one run of one policy."""
 
-import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -203,7 +202,7 @@ class Cells:
             "rows": work.origin.rows[work.oracle.bought].tolist(),
             "commit": ", then ".join(codes),
         }
-        line |= {"config": dataclasses.asdict(config), "config_hash": config.hash}
+        line |= {"config": config.tree, "config_hash": config.hash}
         atomic_write(folder / DONE, json.dumps(line) + "\n")
         for path in folder.glob("checkpoint*"):
             path.unlink()

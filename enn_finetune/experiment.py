@@ -1,6 +1,5 @@
 """One run from a config: prepare, choose and train, save the model, sum up."""
 
-import dataclasses
 import json
 import time
 from pathlib import Path
@@ -59,7 +58,7 @@ def run(config: Config, out: Path, *, resume: bool = False, quiet: bool = False)
             display.say(f"warning: {warning}")
         problem = prepare(config, display)
         # Only now: a run that could not begin leaves nothing that stands in the way of the next.
-        files.atomic_write(out / CONFIG, json.dumps(dataclasses.asdict(config), indent=2) + "\n")
+        files.atomic_write(out / CONFIG, json.dumps(config.tree, indent=2) + "\n")
         session = Session(out, config, display, problem.fingerprint, resume=resume, began=began)
         regime = online.run if config.regime == "online" else pool.run
         if proxied(config):

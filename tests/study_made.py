@@ -43,4 +43,5 @@ def problem(*, one_class_first: bool = False, copies: int = 1, budget: int = 70)
         encoder=None,  # type: ignore[arg-type]
         folder=Path(),
         fingerprint="made up",
+        classes=np.array([[-1], [1]]) * np.eye(WIDTH)[:1],  # whose words name the right direction
     )

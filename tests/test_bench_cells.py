@@ -45,6 +45,8 @@ def test_missing_data_is_named_before_any_work(world, tmp_path):
         (["bench.arms=epinte/margin"], "no head 'epinte'; the nearest is epinet"),
         (["bench.arms=epinet"], "write an arm as HEAD/RULE"),
         (["bench.arms=linear/bald"], "bald reads the spread over indices"),
+        (["bench.arms=described/bald"], "bald reads the spread over indices"),
+        (["bench.arms=described/margin"], "described/margin: .*there are none; give task.describe"),
         (
             ["bench.regimes=pool", "bench.arms=laplace/bald"],
             "no head 'laplace' under bench.regimes",
@@ -65,6 +67,21 @@ def test_faults_are_found_before_any_work(world, tmp_path, overrides, message):
     with pytest.raises(InputError, match=message):
         tiny_bench.run(config, tmp_path / "out", *overrides)
     assert not (tmp_path / "out").exists()
+
+
+def test_heads_are_told_what_the_classes_are(world, tmp_path):
+    config = tiny_bench.write_config(tmp_path, world)
+    words = "task.describe=high: f g h f g|low: a b c a b|mid: d e d e d"
+    arms = "bench.arms=linear/random,epinet/random,described/random,described_epinet/badge"
+    found = tiny_bench.run(config, tmp_path / "out", words, arms, "bench.seeds=1")
+    assert (found.failed, found.complete) == ((), 4)
+    first = {
+        line["head"]: line["metrics"]["nll"]
+        for line in tiny_bench.lines(tmp_path / "out", "records.jsonl")
+        if line["labels_bought"] == 6
+    }
+    assert first["described"] == pytest.approx(first["described_epinet"], abs=1e-3)
+    assert first["epinet"] != first["described_epinet"]
 
 
 # Trained encoders

@@ -142,3 +142,61 @@ def test_a_bench_refuses_one_index_for_rules_that_read_a_spread(world, tmp_path)
     with pytest.raises(ConfigError, match="indices: epinet/bald reads the spread") as caught:
         tiny_bench.run(config, tmp_path / "out", *told)
     assert "epinet/margin" not in str(caught.value)
+
+
+WORDS = "high: f g h f g|low: a b c a b|mid: d e d e d"
+
+
+def test_a_head_that_is_told_what_the_classes_are_is_asked_before_any_label(world, tmp_path):
+    keys = REGIMES["pool, closed form"] | COLD | {"acquisition.rule": "margin"}
+    with pytest.raises(ConfigError, match=r"budget.start: got 0.*task.describe"):
+        config_of(world, **keys)
+    config = config_of(world, **keys, **{"task.describe": WORDS})
+    run(config, tmp_path / "whole")
+    left = left_by(tmp_path / "whole")
+    assert [record["labels_bought"] for record in left["records"]] == [0, 5, 10, 12]
+    assert len(set(left["regime"]["oracle"]["bought"])) == 12
+    problem = tiny_runs.prepared(config)
+    assert problem.classes.shape == (3, problem.encoder.width)
+
+
+@pytest.mark.parametrize("call", [1, 2])
+def test_such_a_run_can_be_stopped_anywhere(world, tmp_path, monkeypatch, call):
+    keys = {"acquisition.rule": "badge", "task.describe": WORDS}
+    config = config_of(world, **REGIMES["pool, closed form"], **COLD, **keys)
+    run(config, tmp_path / "whole")
+    stopping = before_call(
+        monkeypatch, pool, "choose", call, lambda: signal.raise_signal(signal.SIGTERM)
+    )
+    with stopping, pytest.raises(RunStoppedError):
+        run(config, tmp_path / "stopped")
+    run(config, tmp_path / "stopped", resume=True)
+    assert left_by(tmp_path / "stopped") == left_by(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"task.describe": "high: f|low: a"}, "no description of 'mid'"),
+        ({"task.describe": WORDS + "|odd: x"}, "'odd' is described, which is no class"),
+        ({"task.describe": WORDS, "task.pair": "pair"}, "has two texts a row"),
+    ],
+)
+def test_descriptions_that_do_not_fit_the_task_are_refused_by_name(world, keys, words):
+    config = config_of(world, **REGIMES["pool, closed form"], **keys)
+    with pytest.raises(ConfigError, match=f"task.describe: .*{words}"):
+        tiny_runs.prepared(config)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        REGIMES["pool, full"],
+        REGIMES["pool, frozen, gradient"],
+        REGIMES["online, frozen"],
+        REGIMES["pool, closed form"] | {"head.kind": "neuronal"},
+    ],
+)
+def test_heads_that_cannot_be_told_are_refused(world, keys):
+    with pytest.raises(ConfigError, match=r"task.describe: only a regression or an epinet in clos"):
+        config_of(world, **keys, **{"task.describe": WORDS})

@@ -33,13 +33,23 @@ def test_the_hash_is_the_same_in_another_process():
 
 def test_a_saved_config_differs_in_nothing_or_in_the_keys_that_changed():
     config = build({"head.hidden": [8], "budget.steps": 7})
-    saved = json.loads(json.dumps(dataclasses.asdict(config)))
+    saved = json.loads(json.dumps(config.tree))
     assert differences(config, saved) == []
     saved["seed"] = 1
     saved["head"]["hidden"] = [8, 8]
     saved["budget"]["steps"] = None
     saved["gone"] = {"key": 1}
     assert differences(config, saved) == ["budget.steps", "gone.key", "head.hidden", "seed"]
+
+
+def test_a_key_that_came_later_is_part_of_a_config_where_it_is_used():
+    """So that runs made before it go on, and are known by the hash they have."""
+    assert Config().hash == "64094c677622a096"
+    assert "describe" not in Config().tree["task"]
+    used = build({"task.describe": "a: one, two|b: three"})
+    assert used.tree["task"]["describe"] == ("a: one, two", "b: three")
+    assert used.hash != Config().hash
+    assert differences(used, json.loads(json.dumps(Config().tree))) == ["task.describe"]
 
 
 def test_a_config_cannot_be_changed():

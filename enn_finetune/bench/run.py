@@ -1,6 +1,5 @@
 """Run what is missing of a benchmark, cell by cell, and report on it."""
 
-import dataclasses
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -185,5 +184,5 @@ def entry(study: Study, problem: Problem, wanted: Plan) -> PlainDict:
         "splits": {part.name: len(part.rows) for part in problem.evaluations},
         "baseline": wanted.bench.baseline,
         "own": wanted.bench.own,
-        "config": dataclasses.asdict(study.config),
+        "config": study.config.tree,
     }

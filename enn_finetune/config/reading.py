@@ -176,6 +176,6 @@ def name_custom_task(values: PlainDict, under: Mapping[str, PlainValue] | None =
 
 def differences(ours: Config, theirs: Mapping[str, PlainValue]) -> list[str]:
     """Keys whose values differ between a config and one read back from JSON."""
-    mine = flatten(json.loads(json.dumps(dataclasses.asdict(ours))))
+    mine = flatten(json.loads(json.dumps(ours.tree)))
     other = flatten(theirs)
     return sorted(name for name in mine.keys() | other.keys() if mine.get(name) != other.get(name))

@@ -213,6 +213,6 @@ class _Runner:
             "config_hash": config.hash,
             "data_fingerprint": problem.fingerprint,
             SETTINGS: settings_of(one),
-            "config": dataclasses.asdict(config),
+            "config": config.tree,
         }
         return cast(PlainDict, json.loads(json.dumps(about)))

@@ -26,7 +26,11 @@ def fitted(name: str):
     solving = SOLVERS[name]
     return solving.make(
         jax.jit(solving.fit)(
-            features, targets, jnp.ones(40), pool_shapes(features), key=jax.random.key(1)
+            features,
+            targets,
+            jnp.ones(40),
+            pool_shapes(features, classes=features[:C]),
+            key=jax.random.key(1),
         )
     )
 
@@ -47,6 +51,7 @@ MADE = {
         f"members of {name}": functools.partial(fitted, name)
         for name in ("ensemble", "laplace", "laplace_kron")
     },
+    "described epinet": lambda: fitted("described_epinet"),
 }
 
 

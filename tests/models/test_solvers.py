@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from enn_finetune.models.shaped_features import pool_shapes
+from enn_finetune.models.shaped_features import pool_shapes as shapes_of_pool
 from enn_finetune.models.solvers import SOLVERS
 
 D, N = 6, 16
@@ -23,6 +23,11 @@ def problem(classes: int = 2, seed: int = 0, width: int = D):
         size=(N, classes)
     )
     return pool, pool[:N], np.eye(classes, dtype=np.float32)[np.argmax(logits, axis=1)]
+
+
+def pool_shapes(pool, classes: int = 2, views: int = 1):
+    """With descriptions of the classes that say nothing about them: any rows."""
+    return shapes_of_pool(pool, views=views, classes=jnp.asarray(pool[-classes:]))
 
 
 def fitted(name, x, targets, weights, shapes, key=KEY):
@@ -95,7 +100,7 @@ def test_classes_views_and_vmap_over_seeds(name, classes):
     problems = [problem(classes, seed, width=2 * D) for seed in range(2)]
     x, targets = (np.stack([p[i] for p in problems]) for i in (1, 2))
     pool = problems[0][0]
-    shapes, keys = pool_shapes(pool, views=2), jax.random.split(KEY)
+    shapes, keys = pool_shapes(pool, classes, views=2), jax.random.split(KEY)
     solving = SOLVERS[name]
 
     def fit(x, targets, key):
