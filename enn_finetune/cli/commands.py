@@ -144,6 +144,7 @@ def _next(arguments: argparse.Namespace) -> int:
         max_tokens=arguments.max_tokens,
         model=arguments.model,
         seed=arguments.seed,
+        describe=arguments.describe,
     )
     return 0
 

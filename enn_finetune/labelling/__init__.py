@@ -6,7 +6,7 @@
 A session keeps no state of its own: the files are the state. A row is known by its text (or pair of
 texts); it is labelled where any file has a label for it. The files in which labels stand are the
 rounds, in the order given. `rows` reads them, `standing` fits and says how far it has come,
-`run` is the command.
+`run` is the command, `telling` what it prints.
 """
 
 from enn_finetune.labelling.run import run

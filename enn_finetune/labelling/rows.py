@@ -55,7 +55,12 @@ class _Labelled(NamedTuple):
 
 
 def read(
-    files: Sequence[Path], *, text: str = "text", pair: str | None = None, label: str = "label"
+    files: Sequence[Path],
+    *,
+    text: str = "text",
+    pair: str | None = None,
+    label: str = "label",
+    declared: Iterable[str] = (),
 ) -> Texts:
     """Read .csv, .tsv and .jsonl files; rows without text or with a faulty one are skipped.
 
@@ -65,6 +70,7 @@ def read(
       pair: column of the second text, if there is one.
       label: column of the label, which may be missing as long as nothing is labelled. Empty cells
         are no labels.
+      declared: classes that there are, though no row may have them yet.
 
     Raises:
       DataError: a file that cannot be read; texts that have two labels, with where they stand; a
@@ -95,7 +101,7 @@ def read(
                     f"{mine.place}"
                 )
     _check(files, first, clashes, skipped)
-    classes = sort_labels(one.name for one in labelled.values())
+    classes = sort_labels([*(one.name for one in labelled.values()), *declared])
     return Texts(
         text=[key[0] for key in first],
         pair=None if pair is None else [key[1] for key in first],

@@ -11,20 +11,22 @@ from typing import NamedTuple
 
 import numpy as np
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from enn_finetune import files, pool, train
 from enn_finetune.config import Config, PlainValue, build
 from enn_finetune.config.rules import RuleName
 from enn_finetune.config.schema import HeadConfig
 from enn_finetune.data.catalogue import Task
+from enn_finetune.data.descriptions import Descriptions, described_classes
+from enn_finetune.data.descriptions import describe as describe_classes
+from enn_finetune.data.faults import DataError
 from enn_finetune.data.oracle import Oracle
 from enn_finetune.data.splits import Labels, Split, fingerprint, one_hot
 from enn_finetune.encoding import encode_splits
 from enn_finetune.errors import InputError
 from enn_finetune.labelling.rows import NONE, Texts, read
-from enn_finetune.labelling.standing import ADDED, STABLE, WINDOW, History, Standing, history
+from enn_finetune.labelling.standing import History, Standing, history
+from enn_finetune.labelling.telling import tell
 from enn_finetune.models.card import Card
 from enn_finetune.models.classifier import Classifier
 from enn_finetune.models.places import HEAD, backbone_name
@@ -39,6 +41,7 @@ share of the indices that see another one. Empty before two classes are known.""
 TASK = "labelling"
 FORMATS = (".csv", ".jsonl")
 BOM = "\ufeff"
+NOTHING = np.empty(0, np.int64)
 
 
 class Chosen(NamedTuple):
@@ -62,6 +65,7 @@ def run(
     max_tokens: int = 128,
     model: Path | None = None,
     seed: int = 0,
+    describe: Sequence[str] = (),
     quiet: bool = False,
 ) -> Chosen:
     """Write the `count` rows to label next, with all their columns, and say how far it has come.
@@ -81,6 +85,10 @@ def run(
       model: where to save the classifier that all labels give, for `score`; it may take the place
         of an earlier one of `next`. Where every text has a label that is all that is done.
       seed: of the indices and of rules that draw.
+      describe: entries `CLASS: a sentence`, of all classes: what the encoder makes of them is what
+        the head begins with (`models/class_prior.py`), so that it says something of every text
+        before the first label. `COLD` is asked until two classes have labels even so: it bought
+        better first rows than what such a head is unsure of (benchmarks/NOTES.md).
       quiet: print nothing.
 
     Raises:
@@ -88,7 +96,9 @@ def run(
     """
     _check_free(out, model)
     _check_names(text, pair, label)
-    texts = read(sources, text=text, pair=pair, label=label)
+    declared = _declared(describe, pair)
+    texts = read(sources, text=text, pair=pair, label=label, declared=declared)
+    descriptions = _descriptions(describe, texts.classes)
     left = bool((texts.labels == NONE).any())
     if not left and model is None:
         raise InputError(
@@ -105,18 +115,21 @@ def run(
     with Display(quiet=quiet) as display:
         for fault in [] if quiet else texts.skipped:
             print(f"{fault}; the row is skipped", file=sys.stderr)
-        problem = _problem(texts, config, display, text, pair, label)
+        problem = _problem(texts, config, display, descriptions, text, pair, label)
         found = history(problem, texts, [str(path) for path in sources], config, display)
         if found.parts is None and model is not None:
             raise InputError(f"--model {model}: a model needs labels of two classes, found fewer")
-        rows = _choose(problem, config, found, display) if left else np.empty(0, np.int64)
-        used = config.acquisition.rule if found.parts is not None else COLD
+        cold = len(np.unique(texts.labels[texts.labels != NONE])) < 2
+        asked = None if cold else found.parts
+        number = len(found.rounds)
+        rows = _choose(problem, config, asked, number, display) if left else NOTHING
+        used = COLD if asked is None else config.acquisition.rule
         if left:
             _write(out, texts, rows, found.standing, label)
         if model is not None and found.parts is not None:
             _save(problem, found.parts, config, model)
     if not quiet:
-        _tell(Console(), texts, found, used, len(rows), out)
+        tell(Console(), texts, found, used, len(rows), out, cold=COLD if cold else None)
     return Chosen(used, rows.tolist(), found)
 
 
@@ -142,6 +155,23 @@ def _check_names(text: str, pair: str | None, label: str) -> None:
         )
 
 
+def _declared(entries: Sequence[str], pair: str | None) -> list[str]:
+    """The classes that entries describe."""
+    if entries and pair is not None:
+        raise InputError("--describe: a sentence about a class is not like two texts; leave it out")
+    try:
+        return list(described_classes(entries))
+    except DataError as error:
+        raise InputError(f"--describe: {error}") from None
+
+
+def _descriptions(entries: Sequence[str], classes: Sequence[str]) -> Descriptions:
+    try:
+        return describe_classes(entries, classes)
+    except DataError as error:
+        raise InputError(f"--describe: {error} (or is it a label that is misspelt?)") from None
+
+
 def _config(keys: dict[str, PlainValue], rows: int) -> Config:
     fixed: dict[str, PlainValue] = {
         "regime": "pool",
@@ -153,12 +183,18 @@ def _config(keys: dict[str, PlainValue], rows: int) -> Config:
 
 
 def _problem(
-    texts: Texts, config: Config, display: Display, text: str, pair: str | None, label: str
+    texts: Texts,
+    config: Config,
+    display: Display,
+    descriptions: Descriptions,
+    text: str,
+    pair: str | None,
+    label: str,
 ) -> Problem:
     """All texts as a pool, their labels behind an oracle that has sold none."""
     classes = texts.classes
     split = Split("texts", texts.text, texts.pair, None, (), np.arange(1, len(texts) + 1))
-    encoded = encode_splits(config, (split,), display)
+    encoded = encode_splits(config, (split,), display, descriptions)
     targets = np.zeros((len(texts), max(len(classes), 2)), np.float32)
     known = texts.labels != NONE
     if known.any():
@@ -171,17 +207,19 @@ def _problem(
         encoder=encoded.encoder,
         folder=encoded.folder,
         fingerprint=fingerprint(split),
+        classes=encoded.classes,
     )
 
 
-def _choose(problem: Problem, config: Config, found: History, display: Display) -> np.ndarray:
-    parts = found.parts
+def _choose(
+    problem: Problem, config: Config, parts: train.Parts | None, number: int, display: Display
+) -> np.ndarray:
     if parts is None:  # the head is blank; the rule reads features alone
         cold = dataclasses.replace(config.acquisition, rule=COLD)
         config = dataclasses.replace(config, acquisition=cold, head=HeadConfig(kind="linear"))
         two = dataclasses.replace(problem.task, labels=Labels(("0", "1"), ("0", "1")))
         parts = train.split(new_classifier(problem._replace(task=two), config), "frozen")
-    return pool.choose(problem, config, parts, len(found.rounds), display, None)[0]
+    return pool.choose(problem, config, parts, number, display, None)[0]
 
 
 def _write(
@@ -230,62 +268,3 @@ def _save(problem: Problem, parts: train.Parts, config: Config, folder: Path) ->
         pair=problem.task.pair,
         card=card,
     )
-
-
-def _tell(
-    console: Console, texts: Texts, found: History, rule: str, chosen: int, out: Path
-) -> None:
-    table = Table(caption_justify="left")
-    table.add_column("labels of", overflow="fold")
-    for name in ("labels", "expected right", "unsettled", "agreement"):
-        table.add_column(name, justify="right")
-    for one in found.rounds:
-        table.add_row(
-            escape(one.file), f"{one.labels:,}", *map(_share, one[2:4]), _kappa(one.agreement)
-        )
-    table.caption = (
-        "expected right: share of the texts without a label on which the fit expects to be right; "
-        "unsettled: share of them that one index, drawn at random, sees otherwise; agreement: "
-        f"Cohen's kappa with the last fit to at least {ADDED} labels fewer, on all texts"
-    )
-    if found.rounds:
-        console.print(table)
-    counts = {name: int((texts.labels == c).sum()) for c, name in enumerate(texts.classes)}
-    if counts:
-        console.print("labels: " + ", ".join(f"{n} {c:,}" for n, c in counts.items()), markup=False)
-    console.print(_advice(found), markup=False)
-    if chosen:
-        said = f"{chosen:,} rows to label, by {rule}: {out}"
-        console.print(said, markup=False, highlight=False)
-
-
-def _advice(found: History) -> str:
-    if found.parts is None:
-        return (
-            "fewer than two classes have labels: these rows are typical of the pool's clusters; "
-            f"{COLD} reads features alone"
-        )
-    known = found.agreements[-WINDOW:]
-    if found.settled:
-        return (
-            f"STOP, if what it gets right is enough: the last {WINDOW} rounds agree with the ones "
-            f"before them by {np.mean(known):.3f} on the mean ({STABLE} asked); more labels hardly "
-            "change predictions"
-        )
-    if len(known) < WINDOW:
-        return (
-            f"GO ON: stopping asks for {WINDOW} agreements, which take {WINDOW + 1} rounds, a file "
-            f"of {ADDED} labels or more each; there are {len(known)}"
-        )
-    return (
-        f"GO ON: the last {WINDOW} rounds agree with the ones before them by "
-        f"{np.mean(known):.3f} on the mean; from {STABLE} on more labels hardly change predictions"
-    )
-
-
-def _share(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f} %"
-
-
-def _kappa(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"

@@ -29,6 +29,10 @@ class Standing(NamedTuple):
     unsettled: np.ndarray  # (N,) share of the indices whose likeliest class is another
 
 
+WORDS = "descriptions alone"
+"""What stands for a file's name where a fit has no label, only descriptions of the classes."""
+
+
 class Round(NamedTuple):
     """The fit to all labels up to the end of a file, asked about texts that no file labels."""
 
@@ -41,7 +45,10 @@ class Round(NamedTuple):
 
 
 class History(NamedTuple):
-    """All rounds, and the last fit; None of it where two classes are not known yet."""
+    """All rounds, and the last fit; None of it where two classes are not known yet.
+
+    Where the classes are described, the first round is that of the descriptions alone.
+    """
 
     rounds: list[Round]
     parts: train.Parts | None
@@ -63,17 +70,22 @@ def history(
     problem: Problem, texts: Texts, files: Sequence[str], config: Config, display: Display
 ) -> History:
     """Fit the labels of each round and those before it; the problem's oracle has then sold all."""
-    fit, rounds = fitter(problem, config), texts.rounds
+    fit, described = fitter(problem, config), problem.classes is not None
+    names = [WORDS] if described else []
+    names += [files[file] for file in texts.rounds]
+    sold = [np.empty(0, np.int64)] if described else []
+    sold += [np.flatnonzero(texts.files == file) for file in texts.rounds]
     left = texts.labels == NONE
     found: list[Round] = []
     parts, standing = None, None
     before: tuple[int, np.ndarray] | None = None  # labels and classes of the last one compared
-    display.begin("fitting", len(rounds), "rounds")
-    for number, file in enumerate(rounds):
-        problem.oracle.buy(np.flatnonzero(texts.files == file))
+    display.begin("fitting", len(names), "rounds")
+    for number, (name, rows) in enumerate(zip(names, sold, strict=True)):
+        if len(rows):
+            problem.oracle.buy(rows)
         bought = problem.oracle.bought
         agreement = None
-        if len(np.unique(texts.labels[bought])) > 1:
+        if described or len(np.unique(texts.labels[bought])) > 1:
             parts = fit(number)
             standing = stand(problem, parts, config)
             if before is None or len(bought) - before[0] >= ADDED:
@@ -84,7 +96,7 @@ def history(
         open_ = None if standing is None or not left.any() else standing.unsettled[left].mean()
         found.append(
             Round(
-                files[file],
+                name,
                 len(bought),
                 None if sure is None else float(sure),
                 None if open_ is None else float(open_),

@@ -293,3 +293,49 @@ def test_kappa_is_the_librarys(seed, classes, rows):
 def test_three_rounds_that_agree_settle_it(agreements, settled):
     rounds = [Round("f", 10 * n, 0.9, 0.1, one) for n, one in enumerate(agreements)]
     assert History(rounds, None, None).settled is settled
+
+
+WORDS = ["high: f g h f g", "low: a b c a b", "mid: d e d e d"]
+
+
+def test_descriptions_say_something_of_every_text_before_the_first_label(
+    pool, tmp_path, encoder, capsys
+):
+    found = ask([pool], tmp_path / "one.csv", encoder, describe=WORDS, quiet=False)
+    assert (found.rule, len(found.rows)) == ("typiclust", 5)
+    (words,) = found.history.rounds
+    assert (words.file, words.labels) == ("descriptions alone", 0)
+    assert {row["enn_label"] for row in rows_of(tmp_path / "one.csv")} <= {"high", "low", "mid"}
+    assert all(0 < float(row["enn_probability"]) <= 1 for row in rows_of(tmp_path / "one.csv"))
+    said = capsys.readouterr().out
+    assert "descriptions alone" in said
+    assert "fewer than two classes have labels" in said
+    answer(tmp_path / "one.csv")
+    again = ask([pool, tmp_path / "one.csv"], tmp_path / "two.csv", encoder, describe=WORDS)
+    assert again.rule == "margin"
+    assert [one.labels for one in again.history.rounds] == [0, 5]
+    assert not set(again.rows) & set(found.rows)
+
+
+def test_described_classes_are_known_before_a_row_has_them(pool, tmp_path, encoder):
+    first = [row for row in ROWS if row["label"] != "mid"][:8]
+    labelled = tiny_runs.write_rows(tmp_path / "first.csv", first)
+    model = tmp_path / "model"
+    out = tmp_path / "two.csv"
+    ask([pool, labelled], out, encoder, describe=WORDS, model=model)
+    assert load_classifier(model).labels == ("high", "low", "mid")
+
+
+@pytest.mark.parametrize(
+    ("words", "pair", "message"),
+    [
+        (WORDS[:2], None, "--describe: no description of 'mid'.*misspelt"),
+        (["high"], None, "--describe: 'high' does not describe a class"),
+        (WORDS, "pair", "--describe: a sentence about a class is not like two texts"),
+    ],
+)
+def test_descriptions_that_cannot_be_used_are_refused(tmp_path, words, pair, message):
+    rows = tiny_runs.write_rows(tmp_path / "rows.csv", ROWS)
+    with pytest.raises(InputError, match=message):
+        run([rows], tmp_path / "out.csv", describe=words, pair=pair, quiet=True)
+    assert not (tmp_path / "out.csv").exists()
