@@ -28,6 +28,8 @@ def test_arms_keep_apart_in_the_picture() -> None:
     found = looks(summary)
     for group in groups(summary):
         assert len({found[arm] for arm in group.arms}) == len(group.arms)
+    _, *alone = groups(summary)[-1].arms  # heads with one rule, the same: told apart by colour
+    assert len({found[arm].light for arm in alone}) == len(alone) == 2
 
 
 def test_many_arms_are_drawn_a_few_at_a_time() -> None:

@@ -108,6 +108,7 @@ def _named(
     fields: Iterator[_Fields | RowError],
     header: Sequence[str] | None,
     needed: Sequence[str],
+    optional: Sequence[str],
 ) -> Iterator[Row | RowError]:
     """Fields by column name: those of `header`, or of the first row where it is None."""
     if header is None:
@@ -117,7 +118,7 @@ def _named(
         if isinstance(first, RowError):
             raise row_faults(path, [first])
         header = first.cells
-        for name in needed:
+        for name in [*needed, *(name for name in optional if name in header)]:
             if header.count(name) != 1:
                 message = no_column(name, header, "the header is") + _separated(header)
                 if name in header:
@@ -173,6 +174,7 @@ def stream_rows(
     *,
     texts: Sequence[str] = (),
     others: Sequence[str] = (),
+    optional: Sequence[str] = (),
     header: Sequence[str] | None = None,
 ) -> Iterator[Row | RowError]:
     """Each row of a file or its fault, in order, holding one row at a time.
@@ -182,6 +184,7 @@ def stream_rows(
       format: its format; None goes by the suffix: .tsv, .csv, .jsonl or .ndjson.
       texts: columns that must hold text; in a `Row` they are non-empty strings.
       others: further columns that must be there.
+      optional: columns that may be there, but not twice.
       header: column names of a TSV or CSV file that has no header line.
 
     Raises:
@@ -192,7 +195,7 @@ def stream_rows(
     kind = format or _FORMATS.get(path.suffix.lower())
     if kind is None:
         raise DataError(f"{path}: unknown format {path.suffix!r}; use {', '.join(_FORMATS)}")
-    return _stream(path, kind, texts, others, header)
+    return _stream(path, kind, texts, others, optional, header)
 
 
 def _stream(
@@ -200,6 +203,7 @@ def _stream(
     kind: Format,
     texts: Sequence[str],
     others: Sequence[str],
+    optional: Sequence[str],
     header: Sequence[str] | None,
 ) -> Iterator[Row | RowError]:
     try:
@@ -211,7 +215,7 @@ def _stream(
             rows = _objects(file)
         else:
             fields = _tsv_fields(file) if kind == "tsv" else _csv_fields(file)
-            rows = _named(path, fields, header, [*texts, *others])
+            rows = _named(path, fields, header, [*texts, *others], optional)
         for row in rows:
             yield (check_row(row, texts, others) or row) if isinstance(row, Row) else row
 

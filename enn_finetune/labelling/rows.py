@@ -83,7 +83,7 @@ def read(
     skipped: list[str] = []
     clashes: list[str] = []
     for number, path in enumerate(files):
-        for row in stream_rows(path, texts=wanted):
+        for row in stream_rows(path, texts=wanted, optional=[label]):
             found = row if isinstance(row, RowError) else _label(row, label)
             if isinstance(found, RowError) or isinstance(row, RowError):
                 skipped.append(f"{path}, {found}")

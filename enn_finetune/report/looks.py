@@ -29,13 +29,17 @@ class Look(NamedTuple):
 
 
 def looks(summary: Summary) -> dict[str, Look]:
-    """Greys for the baseline and our head at random; other heads at random by the head's colour."""
+    """Greys for the baseline and our head at random; other heads at random by the head's colour.
+
+    Heads with one rule each, and that the same, stand in one picture: each has its own colour.
+    """
     arms = summary["arms"]
     chosen = [arm for arm in arms.values() if arm["role"] == "prioritised"]
     rules = list(dict.fromkeys(arm["rule"] for arm in chosen))
     heads = list(dict.fromkeys(arm["head"] for arm in arms.values() if arm["role"] == "head"))
     own = [arm["head"] for arm in arms.values() if arm["role"] == "own"]
     order = list(dict.fromkeys([*own, *(arm["head"] for arm in chosen)]))
+    alone = _alone(summary)
     found = {}
     for name, arm in arms.items():
         if arm["role"] in GREYS:
@@ -44,11 +48,22 @@ def looks(summary: Summary) -> dict[str, Look]:
             continue
         prioritised = arm["role"] == "prioritised"
         index = rules.index(arm["rule"]) if prioritised else heads.index(arm["head"])
+        if name in alone:
+            index = len(rules) + alone.index(name)
         place, turn = index % len(LIGHT), index // len(LIGHT)
         turn += order.index(arm["head"]) if prioritised else len(DASHES) - 1
         marker = MARKERS[place] if prioritised else ""
         found[name] = Look(LIGHT[place], DARK[place], marker, DASHES[turn % len(DASHES)])
     return found
+
+
+def _alone(summary: Summary) -> list[str]:
+    """Arms of heads that have one rule only, where another such head has the same one."""
+    chosen = {n: arm for n, arm in summary["arms"].items() if arm["role"] == "prioritised"}
+    heads = [arm["head"] for arm in chosen.values()]
+    single = [name for name, arm in chosen.items() if heads.count(arm["head"]) == 1]
+    rules = [chosen[name]["rule"] for name in single]
+    return [name for name in single if rules.count(chosen[name]["rule"]) > 1]
 
 
 class Group(NamedTuple):

@@ -220,6 +220,13 @@ def test_faults_are_named(tmp_path, rows, options, message):
     assert not (tmp_path / "out.csv").exists()
 
 
+def test_a_label_column_that_stands_twice_is_refused(tmp_path):
+    source = tmp_path / "a.csv"
+    source.write_text("text,label,label\na,x,y\n")
+    with pytest.raises(InputError, match=r"2 columns are called 'label'; rename all but one"):
+        run([source], tmp_path / "out.csv", quiet=True)
+
+
 def test_nothing_is_overwritten(pool, tmp_path):
     there = tmp_path / "answers.csv"
     there.write_text("labels of a whole week", "utf-8")
