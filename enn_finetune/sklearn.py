@@ -9,7 +9,7 @@ Needs scikit-learn (extra `sklearn`).
 """
 
 import numbers
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Self, cast
 
 import jax
@@ -67,7 +67,9 @@ class EpinetClassifier(ClassifierMixin, BaseEstimator):
       feature_names_in_: (D,), where X has string column names.
       exponent_: the chosen power.
       l2_: the chosen penalty lambda, beside the summed loss over rows of mean square norm 1.
-      log_evidence_: (E, L) in nats, of each exponent and each lambda of the grid.
+      described_: whether the prior begins with what `class_embeddings` say.
+      log_evidence_: (E, L) in nats, of each exponent and each lambda of the grid; with
+        `class_embeddings` (2 E, L), those that begin with what they say last.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class EpinetClassifier(ClassifierMixin, BaseEstimator):
         y: np.ndarray,
         sample_weight: np.ndarray | None = None,
         X_pool: np.ndarray | None = None,
+        class_embeddings: Mapping[Hashable, np.ndarray] | None = None,
     ) -> Self:
         """Choose the prior, fit the regression, draw the epinet.
 
@@ -94,6 +97,10 @@ class EpinetClassifier(ClassifierMixin, BaseEstimator):
           y: (N,) labels of any kind, of at least 2 classes.
           sample_weight: (N,) at least 0: how often each row counts, by default once.
           X_pool: (N', D) rows without labels that shape the prior, by default X.
+          class_embeddings: of each label the embedding (D,) of a sentence that says what the class
+            is, or several (S, D), whose mean counts. The prior begins with what they say, where the
+            labels do not speak against it (`enn_finetune.models.class_prior`). Classes may be among
+            them that `y` lacks.
 
         Raises:
           ValueError: rows, labels, weights or arguments that cannot be used, and why.
@@ -104,7 +111,8 @@ class EpinetClassifier(ClassifierMixin, BaseEstimator):
         check_classification_targets(y)
         weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         X, y, weights = X[weights > 0], y[weights > 0], weights[weights > 0]
-        self.classes_, codes = np.unique(y, return_inverse=True)
+        self.classes_, words = _described(y, class_embeddings, X.shape[1])
+        codes = np.searchsorted(self.classes_, y)
         classes = len(self.classes_)
         if classes < 2:
             raise ValueError(
@@ -130,13 +138,20 @@ class EpinetClassifier(ClassifierMixin, BaseEstimator):
             self._rows(X, size),
             targets,
             np.pad(weights, (0, size - len(X))).astype(np.float32),
-            _shapes(self._rows(pool, len(pool)), pool_weights, tuple(self.exponents)),
+            _shapes(
+                self._rows(pool, len(pool)),
+                pool_weights,
+                tuple(self.exponents),
+                None if words is None else self._rows(words, classes),
+            ),
             key=jax.random.key(self._seed),
             index_dim=int(self.index_dim),
+            described=words is not None,
         )
         # Plain arrays, so that a fitted classifier is copied and saved like any other.
         self._epinet: LinearEpinetFit = jax.tree.map(np.asarray, fit)
         self.exponent_, self.l2_ = float(fit.exponent), float(fit.l2)
+        self.described_ = bool(fit.described)
         self.log_evidence_ = np.asarray(fit.evidence)
         return self
 
@@ -207,6 +222,29 @@ def _count(n_indices: int) -> int:
     return int(n_indices)
 
 
+def _described(
+    y: np.ndarray, given: Mapping[Hashable, np.ndarray] | None, width: int
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """All classes (C,), sorted, and what describes each (C, D), if anything does."""
+    if given is None:
+        return np.unique(y), None
+    names = np.array(list(given), dtype=y.dtype if y.dtype.kind == "O" else None)
+    if y.dtype.kind != names.dtype.kind:
+        raise ValueError(f"class_embeddings: labels {list(given)} are not of the kind of y's")
+    classes = np.unique(np.concatenate([y, names]))
+    absent = classes[~np.isin(classes, names)]
+    if len(absent):
+        raise ValueError(f"class_embeddings: found none of the class {absent[0]!r}")
+    rows = {name: np.atleast_2d(np.asarray(row, np.float64)) for name, row in given.items()}
+    for name, row in rows.items():
+        if row.ndim != 2 or row.shape[1] != width or not len(row) or not np.isfinite(row).all():
+            raise ValueError(
+                f"class_embeddings of {name!r}: expected finite ({width},) or (S, {width}), got "
+                f"{row.shape}"
+            )
+    return classes, np.stack([rows[name].mean(axis=0) for name in classes.tolist()])
+
+
 def _distinct(
     X: np.ndarray, codes: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -217,15 +255,21 @@ def _distinct(
     return X[first], codes[first], np.bincount(place, weights)
 
 
-def _shapes(rows: np.ndarray, weights: np.ndarray, exponents: tuple[float, ...]) -> ShapedPool:
+def _shapes(
+    rows: np.ndarray,
+    weights: np.ndarray,
+    exponents: tuple[float, ...],
+    classes: np.ndarray | None = None,
+) -> ShapedPool:
     """The shapes of weighted rows whose mean is 0."""
     if np.ptp(weights) > 0:  # rows of the same mean and covariance, all of weight 1
         scaled = np.sqrt(weights / weights.mean())[:, None].astype(np.float32) * rows
         rows = np.concatenate([scaled, -scaled])
-    return pool_shapes(jnp.asarray(rows), exponents)
+    words = None if classes is None else jnp.asarray(classes)
+    return pool_shapes(jnp.asarray(rows), exponents, classes=words)
 
 
-_fit = jax.jit(fit_linear_epinet, static_argnames="index_dim")
+_fit = jax.jit(fit_linear_epinet, static_argnames=("index_dim", "described"))
 
 
 @jax.jit

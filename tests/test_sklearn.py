@@ -182,3 +182,43 @@ def test_without_scikit_learn_the_error_names_the_extra():
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert "enn-finetune[sklearn]" in found.stdout
+
+
+def centred_rows(seed: int = 0):
+    """Rows about the centres of three classes, called by words."""
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(3, 8))
+    names = np.array(["ask", "pay", "send"])
+    places = np.arange(150) % 3
+    return centres[places] + 0.7 * rng.normal(size=(150, 8)), names[places], centres, names
+
+
+@pytest.mark.parametrize("kind", ["U", "O"])
+def test_descriptions_of_the_classes_help_where_labels_are_few(kind):
+    X, y, centres, names = centred_rows()
+    y = y.astype(kind) if kind == "O" else y
+    words = {name: np.stack([centre, centre]) for name, centre in zip(names, centres, strict=True)}
+    few = slice(0, 2)  # labels of two classes; the third is known by its words alone
+    told = EpinetClassifier(random_state=0).fit(X[few], y[few], X_pool=X, class_embeddings=words)
+    assert told.classes_.tolist() == names.tolist()
+    assert told.described_
+    assert np.mean(told.predict(X) == y) > 0.85
+    wrong = {name: -centre for name, centre in zip(names, centres, strict=True)}
+    plain = EpinetClassifier(random_state=0).fit(X[:30], y[:30], X_pool=X)
+    kept = EpinetClassifier(random_state=0).fit(X[:30], y[:30], X_pool=X, class_embeddings=wrong)
+    assert not kept.described_
+    np.testing.assert_allclose(kept.predict_proba(X), plain.predict_proba(X), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"ask": np.zeros(8), "pay": np.zeros(8)}, "found none of the class .*send"),
+        ({0: np.zeros(8)}, "are not of the kind of y's"),
+        ({name: np.zeros(7) for name in ("ask", "pay", "send")}, r"'ask': expected finite \(8,\)"),
+    ],
+)
+def test_descriptions_that_do_not_fit_are_refused(words, message):
+    X, y, _, _ = centred_rows()
+    with pytest.raises(ValueError, match=message):
+        EpinetClassifier().fit(X, y, class_embeddings=words)
