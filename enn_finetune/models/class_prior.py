@@ -11,8 +11,11 @@ The direction of W_0 is the words'; its length is not known, for cosines of sent
 about probabilities. It is set so that over the pool the logits, centred over the classes, have a
 root mean square of sqrt(log2 C): for two classes the logit difference then has a deviation of 2;
 for more, softmax is about as sure of its likeliest class (the largest of C normal logits grows as
-sqrt(2 log C)). Rows carved from SST-2's training split, kitchen reviews; MiniLM and gte-small, six
-seeds: of 1, 2 and 4, alone or to choose from, 2 alone was never worse by more than .01 nats.
+sqrt(2 log C)). Tried on rows carved from the training splits of SST-2 and kitchen reviews, six
+seeds: accuracy hardly differs between deviations of 1, 2 and 4, or a choice among them by evidence.
+MiniLM is too sure with 4 (SST-2, 20 labels: NLL .60, with 2 .51), gte-small a little better with 4
+(.294 and .295; kitchen with 5 labels .15 and .22), and from 50 labels on they are level. On 15
+classes without a label, 1, 2 and 3 times this length: NLL 1.68, 2.38, 3.31.
 """
 
 import jax.numpy as jnp
