@@ -49,13 +49,13 @@ def by_study(rows: Sequence[Sequence[str]]) -> dict[str, dict[str, str]]:
 def gained(cell: str) -> str:
     """Points of area, bold where the interval is above or below 0."""
     low, high = (float(end) for end in re.findall(r"[-+][\d.]+", cell)[1:])
-    points = cell.split(" ")[0]
+    points = cell.split(" ", maxsplit=1)[0]
     return f"**{points}**" if low > 0 or high < 0 else points
 
 
 def worth(page: str, study: str) -> tuple[str, str]:
     """How many the first labels are, and how many times as many random selection needs."""
-    name = study if f"\n## {study}\n" in page else study.split(" · ")[0]
+    name = study if f"\n## {study}\n" in page else study.split(" · ", maxsplit=1)[0]
     part = page.split(f"\n## {name}\n", 1)[1].split("\n## ", 1)[0]
     header, *body = rows_after(part, WORTH)
     cells = {row[0]: row[1].split(";")[0] for row in body}

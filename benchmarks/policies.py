@@ -86,15 +86,8 @@ def arms_of(*, quick: bool, small: bool, auto: bool = True) -> list[Arm]:
 
 
 def named(arms: Sequence[Arm], names: Sequence[str]) -> list[Arm]:
-    """Random, the fixed policies and, of the other arms, those with these names.
-
-    Raises:
-      SystemExit: there is no such arm.
-    """
-    always, known = (RANDOM, *FIXED), [arm.name for arm in arms]
-    if absent := [name for name in names if name not in known]:
-        raise SystemExit(f"--arms: no arm is called {absent[0]!r}; there are {', '.join(known)}")
-    return [arm for arm in arms if arm.name in (*always, *names)]
+    """Random, the fixed policies and, of the other arms, those with these names."""
+    return [arm for arm in arms if arm.name in (RANDOM, *FIXED, *names)]
 
 
 def study(records: Mapping[str, list[Record]], metric: str, speed: float) -> dict[str, Any]:
@@ -167,6 +160,9 @@ def options(arguments: Sequence[str] | None) -> argparse.Namespace:
     given = parser.parse_args(arguments)
     given.tasks = given.tasks or (TASKS[:1] if given.quick else TASKS)
     given.encoders = given.encoders or ([SMALL] if given.quick else [SMALL, LARGE])
+    known = [arm.name for arm in arms_of(quick=given.quick, small=True)]
+    if absent := [name for name in given.arms or () if name not in known]:
+        parser.error(f"--arms: no arm is called {absent[0]!r}; there are {', '.join(known)}")
     given.out = given.out or Path("runs") / ("policies-quick" if given.quick else "policies")
     return given
 

@@ -94,13 +94,13 @@ class EpinetClassifier(ClassifierMixin, BaseEstimator):
 
         Args:
           X: (N, D) finite.
-          y: (N,) labels of any kind, of at least 2 classes.
+          y: (N,) labels of any kind, of at least 2 classes, those of `class_embeddings` counted.
           sample_weight: (N,) at least 0: how often each row counts, by default once.
           X_pool: (N', D) rows without labels that shape the prior, by default X.
           class_embeddings: of each label the embedding (D,) of a sentence that says what the class
             is, or several (S, D), whose mean counts. The prior begins with what they say, where the
-            labels do not speak against it (`enn_finetune.models.class_prior`). Classes may be among
-            them that `y` lacks.
+            labels do not speak against it (`enn_finetune.models.class_prior`). Needs `X_pool`,
+            which says how much. Classes may be among them that `y` lacks.
 
         Raises:
           ValueError: rows, labels, weights or arguments that cannot be used, and why.
@@ -111,6 +111,8 @@ class EpinetClassifier(ClassifierMixin, BaseEstimator):
         check_classification_targets(y)
         weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         X, y, weights = X[weights > 0], y[weights > 0], weights[weights > 0]
+        if class_embeddings is not None and X_pool is None:
+            raise ValueError("class_embeddings: give X_pool too, rows without labels")
         self.classes_, words = _described(y, class_embeddings, X.shape[1])
         codes = np.searchsorted(self.classes_, y)
         classes = len(self.classes_)
@@ -151,7 +153,7 @@ class EpinetClassifier(ClassifierMixin, BaseEstimator):
         # Plain arrays, so that a fitted classifier is copied and saved like any other.
         self._epinet: LinearEpinetFit = jax.tree.map(np.asarray, fit)
         self.exponent_, self.l2_ = float(fit.exponent), float(fit.l2)
-        self.described_ = bool(fit.described)
+        self.described_ = bool(fit.described) and words is not None and bool(np.ptp(words, 0).max())
         self.log_evidence_ = np.asarray(fit.evidence)
         return self
 
@@ -228,21 +230,25 @@ def _described(
     """All classes (C,), sorted, and what describes each (C, D), if anything does."""
     if given is None:
         return np.unique(y), None
-    names = np.array(list(given), dtype=y.dtype if y.dtype.kind == "O" else None)
-    if y.dtype.kind != names.dtype.kind:
-        raise ValueError(f"class_embeddings: labels {list(given)} are not of the kind of y's")
-    classes = np.unique(np.concatenate([y, names]))
-    absent = classes[~np.isin(classes, names)]
-    if len(absent):
-        raise ValueError(f"class_embeddings: found none of the class {absent[0]!r}")
     rows = {name: np.atleast_2d(np.asarray(row, np.float64)) for name, row in given.items()}
     for name, row in rows.items():
-        if row.ndim != 2 or row.shape[1] != width or not len(row) or not np.isfinite(row).all():
+        if row.ndim != 2 or row.shape[1] != width or not len(row):
             raise ValueError(
-                f"class_embeddings of {name!r}: expected finite ({width},) or (S, {width}), got "
-                f"{row.shape}"
+                f"class_embeddings of {name!r}: got {row.shape}, expected ({width},) or rows of it"
             )
-    return classes, np.stack([rows[name].mean(axis=0) for name in classes.tolist()])
+        if not np.isfinite(row).all():
+            raise ValueError(f"class_embeddings of {name!r}: found numbers that are not finite")
+    known = dict.fromkeys(np.unique(y).tolist())
+    absent = [name for name in known if name not in rows]
+    if absent:
+        raise ValueError(f"class_embeddings: found none of the class {absent[0]!r}")
+    try:
+        classes = sorted([*known, *(name for name in rows if name not in known)])
+    except TypeError:
+        raise ValueError(f"class_embeddings: labels of several kinds, {list(given)}") from None
+    # In the order and, but for longer words, of the kind that y has.
+    kind = y.dtype if y.dtype.kind not in "US" else None
+    return np.array(classes, dtype=kind), np.stack([rows[name].mean(axis=0) for name in classes])
 
 
 def _distinct(

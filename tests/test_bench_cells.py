@@ -11,6 +11,8 @@ from enn_finetune.bench.plan import plan
 from enn_finetune.bench.replay import Lists
 from enn_finetune.bench.run import _jobs
 from enn_finetune.config import load_bench
+from enn_finetune.data.descriptions import describe
+from enn_finetune.data.tasks import find_task
 from enn_finetune.errors import InputError
 from enn_finetune.session import Session
 
@@ -122,6 +124,12 @@ def test_trained_arms_of_a_seed_stand_together(world, tmp_path):
 
 
 # The shipped benchmarks
+
+
+def test_the_shipped_descriptions_are_of_the_classes_of_their_tasks():
+    for study in plan(load_bench(ROOT / "configs" / "described.toml")).studies:
+        classes = find_task(study.place.task).classes
+        assert len(describe(study.config.task.describe, classes)) == len(classes) >= 2
 
 
 @pytest.mark.slow

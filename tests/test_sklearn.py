@@ -214,11 +214,27 @@ def test_descriptions_of_the_classes_help_where_labels_are_few(kind):
     ("words", "message"),
     [
         ({"ask": np.zeros(8), "pay": np.zeros(8)}, "found none of the class .*send"),
-        ({0: np.zeros(8)}, "are not of the kind of y's"),
-        ({name: np.zeros(7) for name in ("ask", "pay", "send")}, r"'ask': expected finite \(8,\)"),
+        ({0: np.zeros(8)}, "found none of the class 'ask'"),
+        ({0: np.zeros(8)} | dict.fromkeys(("ask", "pay", "send"), np.zeros(8)), "several kinds"),
+        (dict.fromkeys(("ask", "pay", "send"), np.full(8, np.nan)), "'ask': .* not finite"),
+        (
+            {name: np.zeros(7) for name in ("ask", "pay", "send")},
+            r"'ask': got \(1, 7\), expected \(8,\)",
+        ),
     ],
 )
 def test_descriptions_that_do_not_fit_are_refused(words, message):
     X, y, _, _ = centred_rows()
     with pytest.raises(ValueError, match=message):
-        EpinetClassifier().fit(X, y, class_embeddings=words)
+        EpinetClassifier().fit(X, y, X_pool=X, class_embeddings=words)
+
+
+def test_descriptions_want_a_pool_and_numbers_are_compared_by_value():
+    X, _, centres, _ = centred_rows()
+    y = np.arange(len(X)) % 3
+    with pytest.raises(ValueError, match="class_embeddings: give X_pool too"):
+        EpinetClassifier().fit(X, y, class_embeddings=dict(enumerate(centres)))
+    for kind in (np.uint8, np.float64):
+        words = dict(enumerate(centres))
+        model = EpinetClassifier().fit(X, y.astype(kind), X_pool=X, class_embeddings=words)
+        assert (model.classes_.tolist(), model.classes_.dtype) == ([0, 1, 2], kind)

@@ -12,11 +12,10 @@ from pydantic_core.core_schema import ValidationInfo
 
 from enn_finetune.config.policy import Policy, PriceConfig, ProxyConfig
 from enn_finetune.config.rules import RuleName
+from enn_finetune.config.task import TaskConfig
 from enn_finetune.config.tuning import LEARNING_RATES, WORDS_TRAINED, Embeddings, Projections, Tune
 from enn_finetune.config.values import (
-    Carve,
     Count,
-    Entries,
     Fraction,
     Layers,
     Names,
@@ -29,45 +28,6 @@ from enn_finetune.config.values import (
 )
 
 _STRICT = ConfigDict(extra="forbid")
-
-
-@dataclass(frozen=True, config=_STRICT)
-class TaskConfig:
-    """Which rows, and where they are read from."""
-
-    name: str = "messages"
-    """A GLUE task, `reviews-books` and its like, `messages` (bundled); with `train` any name."""
-    data: Names = ("hub",)
-    """Places tried in order: folders of the original TSV files, or the word hub."""
-    train: str = ""
-    """Custom: CSV or JSON-lines file of training rows. Where it is given and `name` is not, the
-    task is called after this file."""
-    test: str = ""
-    """Custom: file of test rows."""
-    text: str = "text"
-    """Custom: column of the text."""
-    pair: str = ""
-    """Custom: column of the second text, if any."""
-    label: str = "label"
-    """Custom: column of the label."""
-    metric: Literal["accuracy", "macro_f1", "mcc", "f1"] = "accuracy"
-    """Custom: the score."""
-    pool: Literal["plain", "rare", "repeated"] = "plain"
-    """rare: the second of two classes is thinned out everywhere, and its F1 is the score.
-    repeated: every row of the pool stands `repeats` times, and each copy costs a label."""
-    rare_share: Annotated[float, Field(gt=0, lt=1)] = 0.05
-    """Share of the rare class in the pool and in each evaluation split."""
-    repeats: Annotated[int, Field(ge=2)] = 5
-    carve: Carve = 0
-    """Training rows that leave the pool and are scored as the split `held`: a number, or auto
-    (min(5000, N // 4) where no evaluation split has 2,000 rows)."""
-    describe: Entries = ()
-    """What each class is, in words: entries `CLASS: a sentence`, on a command line divided by |; of
-    a class with several the features' mean counts. A frozen encoder reads them too, and the head's
-    prior begins with what they say (models/class_prior.py)."""
-    develop: bool = False
-    """Score nothing but `develop`, another min(5000, N // 4) rows carved from the pool: for making
-    choices, which must not see the evaluation splits."""
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -194,7 +154,10 @@ class BudgetConfig:
 
     @property
     def rounds(self) -> tuple[int, ...]:
-        """Pool: labels bought in all at each fit, from `start` to `labels`."""
+        """Pool: labels bought in all at each fit, from `start` to `labels`.
+
+        A run that begins without a label, with descriptions of the classes, has a fit before these.
+        """
         counts = [min(self.start, self.labels) or self.after(0)]
         while counts[-1] < self.labels:
             counts.append(self.after(counts[-1]))
@@ -299,6 +262,13 @@ class Config:
         """True where the head is solved for rather than trained by gradient steps."""
         possible = self.backbone.tune == "frozen" and self.regime == "pool"
         return possible and (self.head.kind != "epinet" or self.head.form != "mlp")
+
+    @property
+    def head_name(self) -> str:
+        """What records call the head: one told what the classes are is another one."""
+        if not self.task.describe:
+            return self.head.kind
+        return "described_epinet" if self.head.kind == "epinet" else "described"
 
     @property
     def tree(self) -> dict[str, Any]:

@@ -9,16 +9,20 @@ Descriptions = tuple[tuple[str, ...], ...]
 """For each of C classes the sentences that describe it, one or more."""
 
 
-def described_classes(entries: Sequence[str]) -> dict[str, list[str]]:
+def described_classes(entries: Sequence[str], classes: Sequence[str] = ()) -> dict[str, list[str]]:
     """Entries `CLASS: a sentence` -> the sentences of each class, in the order of the entries.
+
+    A class is what stands before the first colon, or the longest of `classes` (some of which may
+    have colons themselves) that an entry begins with.
 
     Raises:
       DataError: an entry without a class or without a sentence.
     """
     found: dict[str, list[str]] = {}
+    longest = sorted(classes, key=len, reverse=True)
     for entry in entries:
-        name, colon, sentence = (part.strip() for part in entry.partition(":"))
-        if not (name and colon and sentence):
+        name, sentence = _parts(entry.strip(), longest)
+        if not (name and sentence):
             raise DataError(
                 f"{entry!r} does not describe a class; write CLASS: and what it is, such as "
                 "positive: a review that praises"
@@ -27,13 +31,23 @@ def described_classes(entries: Sequence[str]) -> dict[str, list[str]]:
     return found
 
 
+def _parts(entry: str, classes: Sequence[str]) -> tuple[str, str]:
+    """The class that an entry names, and what it says of it; one of them may be empty."""
+    for name in classes:
+        rest = entry.removeprefix(name).lstrip()
+        if entry.startswith(name) and rest.startswith(":"):
+            return name, rest[1:].strip()
+    name, _, sentence = entry.partition(":")
+    return name.strip(), sentence.strip()
+
+
 def describe(entries: Sequence[str], classes: Sequence[str]) -> Descriptions:
     """The sentences of every class, in class order; () where there are no entries.
 
     Raises:
       DataError: a class that is none (the nearest is named), or one without a description.
     """
-    found = described_classes(entries)
+    found = described_classes(entries, classes)
     for name in found:
         if name not in classes:
             near = difflib.get_close_matches(name, classes, n=1, cutoff=0.0)

@@ -2,7 +2,15 @@
 
 from typing import NamedTuple
 
-from enn_finetune.bench.plan import REPLAY, Arm, Place, Study, backbone_name, parse_arm
+from enn_finetune.bench.plan import (
+    DESCRIBED,
+    REPLAY,
+    Arm,
+    Place,
+    Study,
+    backbone_name,
+    parse_arm,
+)
 from enn_finetune.config import (
     BenchConfig,
     ConfigError,
@@ -90,6 +98,11 @@ def plan(file: IntendedFile) -> Wanted:
                     tune = "frozen" if regime == "frozen" else "full"
                     place = Place(task.name, "plain", called, tune, "pool")
                     keys = file.keys(section, regime) | _keys(place, entry)
+                    if keys.get("task.describe"):
+                        faults.append(
+                            "task.describe: a study of the intended task tells no head what the "
+                            "classes are, for that would settle which task is meant; leave it out"
+                        )
                     try:
                         study = Study(place, build(keys), arms, range(*about.seeds))
                     except InputError as error:
@@ -137,6 +150,11 @@ def _arms(names: tuple[str, ...], regime: str, faults: list[str]) -> tuple[Arm, 
         f"{regime}.arms: {arm}: rows bought elsewhere have no seed sets; use a rule"
         for arm in arms
         if arm.rule.startswith(REPLAY)
+    ]
+    faults += [
+        f"{regime}.arms: {arm}: the classes are not described here; use another head"
+        for arm in arms
+        if arm.head in DESCRIBED
     ]
     for head in dict.fromkeys(["linear", *(arm.head for arm in arms)]):
         if Arm(head, UNIFORM) not in arms:

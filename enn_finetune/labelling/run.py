@@ -37,7 +37,7 @@ COLD: RuleName = "typiclust"
 """The rule where no head can be fitted: it reads features, and which rows have a label."""
 PREDICTED = ("enn_label", "enn_probability", "enn_unsettled")
 """Columns of the output beside those of the input: the likeliest class, its probability, and the
-share of the indices that see another one. Empty before two classes are known."""
+share of the indices that see another one. Empty before two classes are known, or described."""
 TASK = "labelling"
 FORMATS = (".csv", ".jsonl")
 BOM = "\ufeff"
@@ -87,8 +87,9 @@ def run(
       seed: of the indices and of rules that draw.
       describe: entries `CLASS: a sentence`, of all classes: what the encoder makes of them is what
         the head begins with (`models/class_prior.py`), so that it says something of every text
-        before the first label. `COLD` is asked until two classes have labels even so: it bought
-        better first rows than what such a head is unsure of (benchmarks/NOTES.md).
+        before the first label. A class is what stands before the first colon. `COLD` is asked
+        until two classes have labels even so: it bought better first rows than what such a head
+        is unsure of (benchmarks/NOTES.md).
       quiet: print nothing.
 
     Raises:
@@ -160,9 +161,12 @@ def _declared(entries: Sequence[str], pair: str | None) -> list[str]:
     if entries and pair is not None:
         raise InputError("--describe: a sentence about a class is not like two texts; leave it out")
     try:
-        return list(described_classes(entries))
+        declared = list(described_classes(entries))
     except DataError as error:
         raise InputError(f"--describe: {error}") from None
+    if len(declared) == 1:
+        raise InputError(f"--describe: found one class, {declared[0]!r}; describe two or more")
+    return declared
 
 
 def _descriptions(entries: Sequence[str], classes: Sequence[str]) -> Descriptions:

@@ -88,7 +88,8 @@ def history(
         if described or len(np.unique(texts.labels[bought])) > 1:
             parts = fit(number)
             standing = stand(problem, parts, config)
-            if before is None or len(bought) - before[0] >= ADDED:
+            # What words alone predict is no round to agree with.
+            if len(bought) and (before is None or len(bought) - before[0] >= ADDED):
                 if before is not None:
                     agreement = kappa(before[1], standing.classes)
                 before = len(bought), standing.classes

@@ -25,6 +25,8 @@ from enn_finetune.models.shaped_features import ShapedPool, shape_matrix, shaped
 
 TRUSTED = 0.75
 """Prior probability that descriptions are of use."""
+ALIKE = 1e-3
+"""Descriptions differ by less than this share of their distance from the pool: not at all."""
 
 
 def prior_mean(
@@ -34,16 +36,22 @@ def prior_mean(
 
     Args:
       pool: what shapes rows.
-      classes: (C, V * D) features of the descriptions. Where they are all alike W_0 is 0.
+      classes: (C, V * D) features of the descriptions. Where they differ by a thousandth of what
+        they differ from the pool, which is rounding, W_0 is 0.
       exponent: of the shape.
       reading: of the pool.
     """
     count = classes.shape[0]
-    centred = classes - jnp.mean(classes, axis=0, keepdims=True)
     matrix = shape_matrix(pool, exponent, reading)
-    weights = jnp.matmul(centred, matrix, precision="highest").T
-    square = jnp.sum(weights**2 * shaped_variances(pool, exponent, reading)[:, None]) / count
-    known = square > 1e-12
+    variances = shaped_variances(pool, exponent, reading)
+
+    def shaped(origin: Array) -> tuple[Array, Array]:
+        """Descriptions less an origin as weights (D, C), and the mean square of their logits."""
+        weights = jnp.matmul(classes - origin[None], matrix, precision="highest").T
+        return weights, jnp.sum(weights**2 * variances[:, None]) / count
+
+    weights, square = shaped(jnp.mean(classes, axis=0))
+    known = square > ALIKE**2 * jnp.maximum(shaped(pool.mean)[1], 1e-30)
     size = jnp.sqrt(jnp.log2(count) / jnp.where(known, square, 1))
     weights = jnp.where(known, size * weights, 0)
     return jnp.concatenate([weights, jnp.zeros((1, count), weights.dtype)])

@@ -23,7 +23,11 @@ Reading, exponent and lambda are those of the largest Laplace evidence on the bo
 
 plus the log of a weak prior on lambda and the reading (`_log_prior`). Where the classes are
 described (`class_prior.py`) every candidate is tried with the prior's mean W_0 too: W* is then the
-mode of N(W_0, I / lambda)'s posterior, and |W* - W_0|^2 stands in the evidence.
+mode of N(W_0, I / lambda)'s posterior, and |W* - W_0|^2 stands in the evidence. lambda_e has no
+part in H_+ then, for beside words that work evidence alone asks for a lambda of 64: with it, the
+joint loss of ten near neighbours was higher in 19 of 21 cells (messages, SST-2, kitchen reviews; 10
+labels or more, 4 seeds), by up to .34 nats, and lower by .001 in two. Before the first label that
+is so in three of four, but the joint loss of ten random rows is lower with it, by .1 to 1.4.
 """
 
 from collections.abc import Callable
@@ -145,6 +149,8 @@ def fit_linear_epinet(
         best, level = jnp.unravel_index(jnp.argmax(evidence), evidence.shape)
         l2 = peak(grid, evidence[best], level)
         evident = peak(grid, likely[best], jnp.argmax(likely[best]))
+        # Beside words that work evidence asks for no weights at all, and would for no spread.
+        evident = jnp.where(candidates[2][best] > 0, l2, evident)
         posterior_l2 = jnp.maximum(jnp.maximum(l2, evident), L2_CENTRE) if narrow else l2
         chosen: Path = jax.tree.map(lambda part: part[best], paths)
         rotated, offset = chosen.rotated, chosen.offset

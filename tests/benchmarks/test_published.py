@@ -17,6 +17,26 @@ def test_the_readme_has_the_table_of_the_page():
     assert lines in readme, "run benchmarks/intended_table.py and paste its table"
 
 
+def test_the_readme_has_the_table_of_described_classes():
+    from described_table import PAGE, table
+
+    lines = "\n".join(table(PAGE.read_text("utf-8")))
+    readme = (ROOT / "README.md").read_text("utf-8")
+    assert lines in readme, "run benchmarks/described_table.py and paste its table"
+
+
+def test_points_are_bold_where_their_interval_leaves_out_0():
+    from described_table import by_study, gained, rows_after
+
+    assert gained("+2.5 (+1.8 to +3.2)") == "**+2.5**"
+    assert gained("-2.5 (-3.8 to -1.2)") == "**-2.5**"
+    assert gained("+0.3 (-0.9 to +1.6)") == "+0.3"
+    rows = rows_after("# x\n\n| arm | a | mean |\n| -- | -- | -- |\n| b | 1 | 2 |\n", "# x")
+    assert by_study(rows) == {"a": {"b": "1"}}
+    with pytest.raises(ValueError, match="found no table after '# y'"):
+        rows_after("# x\n", "# y")
+
+
 def test_a_saving_is_bold_where_its_whole_interval_is_one():
     from intended_table import shown, studies
 

@@ -10,6 +10,9 @@ def test_sentences_stand_in_the_order_of_the_classes_and_may_have_colons():
     entries = ["pos: good: very", "neg:bad", " pos : fine "]
     assert describe(entries, ("neg", "pos")) == (("bad",), ("good: very", "fine"))
     assert describe([], ("neg", "pos")) == ()
+    classes = ("card", "card:lost", "x")
+    entries = ["card : paid by it", "card:lost: gone", "x: other"]
+    assert describe(entries, classes) == (("paid by it",), ("gone",), ("other",))
 
 
 @pytest.mark.parametrize(

@@ -346,3 +346,13 @@ def test_descriptions_that_cannot_be_used_are_refused(tmp_path, words, pair, mes
     with pytest.raises(InputError, match=message):
         run([rows], tmp_path / "out.csv", describe=words, pair=pair, quiet=True)
     assert not (tmp_path / "out.csv").exists()
+
+
+def test_one_described_class_is_refused_and_words_are_no_round_to_agree_with(
+    pool, tmp_path, encoder
+):
+    with pytest.raises(InputError, match="--describe: found one class, 'low'; describe two"):
+        run([pool], tmp_path / "out.csv", describe=["low: a b"], quiet=True)
+    files, _ = session(pool, tmp_path, encoder, 2, describe=WORDS, count=12)
+    found = ask(files, tmp_path / "next.csv", encoder, describe=WORDS)
+    assert [one.agreement is None for one in found.history.rounds] == [True, True, False]
