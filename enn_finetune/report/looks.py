@@ -29,7 +29,7 @@ class Look(NamedTuple):
 
 
 def looks(summary: Summary) -> dict[str, Look]:
-    """Greys for the baseline and our head at random; other heads at random by the head's colour.
+    """Greys for the baseline and our head at random; other heads at random have their own colours.
 
     Heads with one rule each, and that the same, stand in one picture: each has its own colour.
     """
@@ -47,9 +47,12 @@ def looks(summary: Summary) -> dict[str, Look]:
             found[name] = Look(light, dark, "", dash)
             continue
         prioritised = arm["role"] == "prioritised"
-        index = rules.index(arm["rule"]) if prioritised else heads.index(arm["head"])
         if name in alone:
             index = len(rules) + alone.index(name)
+        elif prioritised:
+            index = rules.index(arm["rule"])
+        else:
+            index = len(rules) + len(alone) + heads.index(arm["head"])
         place, turn = index % len(LIGHT), index // len(LIGHT)
         turn += order.index(arm["head"]) if prioritised else len(DASHES) - 1
         marker = MARKERS[place] if prioritised else ""
