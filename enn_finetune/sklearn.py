@@ -230,6 +230,8 @@ def _described(
     """All classes (C,), sorted, and what describes each (C, D), if anything does."""
     if given is None:
         return np.unique(y), None
+    if not isinstance(given, Mapping):
+        raise ValueError("class_embeddings: give a mapping of labels to embeddings")
     rows = {name: np.atleast_2d(np.asarray(row, np.float64)) for name, row in given.items()}
     for name, row in rows.items():
         if row.ndim != 2 or row.shape[1] != width or not len(row):

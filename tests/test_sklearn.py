@@ -215,6 +215,7 @@ def test_descriptions_of_the_classes_help_where_labels_are_few(kind):
     [
         ({"ask": np.zeros(8), "pay": np.zeros(8)}, "found none of the class .*send"),
         ({0: np.zeros(8)}, "found none of the class 'ask'"),
+        ([np.zeros(8)], "give a mapping of labels"),
         ({0: np.zeros(8)} | dict.fromkeys(("ask", "pay", "send"), np.zeros(8)), "several kinds"),
         (dict.fromkeys(("ask", "pay", "send"), np.full(8, np.nan)), "'ask': .* not finite"),
         (

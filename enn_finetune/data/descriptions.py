@@ -58,6 +58,7 @@ def describe(entries: Sequence[str], classes: Sequence[str]) -> Descriptions:
     absent = [name for name in classes if name not in found] if found else []
     if absent:
         raise DataError(
-            f"no description of {', '.join(map(repr, absent))}; describe every class, or none"
+            f"no description of {', '.join(map(repr, absent))}; described are "
+            f"{', '.join(map(repr, found))}: describe every class, or none"
         )
     return tuple(tuple(found[name]) for name in classes) if found else ()

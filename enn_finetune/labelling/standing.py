@@ -53,6 +53,8 @@ class History(NamedTuple):
     rounds: list[Round]
     parts: train.Parts | None
     standing: Standing | None
+    words: tuple[int, int] | None = None  # labels, and how many of them descriptions alone get
+    # right, before they have seen any; None where the classes are not described
 
     @property
     def settled(self) -> bool:
@@ -77,7 +79,7 @@ def history(
     sold += [np.flatnonzero(texts.files == file) for file in texts.rounds]
     left = texts.labels == NONE
     found: list[Round] = []
-    parts, standing = None, None
+    parts, standing, words = None, None, None
     before: tuple[int, np.ndarray] | None = None  # labels and classes of the last one compared
     display.begin("fitting", len(names), "rounds")
     for number, (name, rows) in enumerate(zip(names, sold, strict=True)):
@@ -88,12 +90,15 @@ def history(
         if described or len(np.unique(texts.labels[bought])) > 1:
             parts = fit(number)
             standing = stand(problem, parts, config)
+            words = standing.classes if not len(bought) else words
             # What words alone predict is no round to agree with.
             if len(bought) and (before is None or len(bought) - before[0] >= ADDED):
                 if before is not None:
                     agreement = kappa(before[1], standing.classes)
                 before = len(bought), standing.classes
-        sure = None if standing is None or not left.any() else standing.probability[left].mean()
+        # How sure words alone are tells nothing of whether they are right.
+        known = standing is not None and len(bought) > 0 and left.any()
+        sure = standing.probability[left].mean() if standing is not None and known else None
         open_ = None if standing is None or not left.any() else standing.unsettled[left].mean()
         found.append(
             Round(
@@ -105,7 +110,11 @@ def history(
             )
         )
         display.advance(number + 1)
-    return History(found, parts, standing)
+    bought = problem.oracle.bought
+    told = None
+    if words is not None:
+        told = len(bought), int((words[bought] == texts.labels[bought]).sum())
+    return History(found, parts, standing, told)
 
 
 def stand(problem: Problem, parts: train.Parts, config: Config) -> Standing:

@@ -43,6 +43,9 @@ def tell(
     counts = {name: int((texts.labels == c).sum()) for c, name in enumerate(texts.classes)}
     if counts:
         console.print("labels: " + ", ".join(f"{n} {c:,}" for n, c in counts.items()), markup=False)
+    if found.words is not None and found.words[0]:
+        count, right = found.words
+        console.print(f"descriptions alone get {right:,} of the {count:,} labels right")
     console.print(_advice(found, cold), markup=False)
     if chosen:
         said = f"{chosen:,} rows to label, by {rule}: {out}"
@@ -53,7 +56,7 @@ def _advice(found: History, cold: str | None) -> str:
     if cold is not None:
         return (
             "fewer than two classes have labels: these rows are typical of the pool's clusters; "
-            f"{cold} reads features alone"
+            f"{cold} reads features alone; --rule is asked from then on"
         )
     known = found.agreements[-WINDOW:]
     if found.settled:

@@ -22,7 +22,7 @@ def test_sentences_stand_in_the_order_of_the_classes_and_may_have_colons():
         (["neg:"], "does not describe a class"),
         ([": bad"], "does not describe a class"),
         (["neg: bad", "psi: good"], "'psi' is described, which is no class; the nearest is 'pos'"),
-        (["neg: bad"], "no description of 'pos'; describe every class, or none"),
+        (["neg: bad"], "no description of 'pos'; described are 'neg': describe every class"),
     ],
 )
 def test_what_cannot_be_used_is_refused(entries, words):

@@ -321,6 +321,10 @@ def test_descriptions_say_something_of_every_text_before_the_first_label(
     again = ask([pool, tmp_path / "one.csv"], tmp_path / "two.csv", encoder, describe=WORDS)
     assert again.rule == "margin"
     assert [one.labels for one in again.history.rounds] == [0, 5]
+    assert [one.expected is None for one in again.history.rounds] == [True, False]
+    guessed = {row["text"]: row["enn_label"] for row in rows_of(tmp_path / "one.csv")}
+    right = sum(TRUTH[text] == label for text, label in guessed.items())
+    assert again.history.words == (5, right), "what they said before they saw the labels"
     assert not set(again.rows) & set(found.rows)
 
 
