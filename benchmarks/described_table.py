@@ -16,7 +16,7 @@ WORTH = "How many times as many labels random selection needs to match the arm a
 PLAIN, TOLD = "epinet", "described_epinet"
 RULES = ("random", "power4_margin")
 HEADER = (
-    "| | first labels | worth | area gained at random | by `power4_margin` | labels saved by it |",
+    "| | labels | worth | area gained at random | by `power4_margin` | labels saved by it |",
     "|---|---|---|---|---|---|",
 )
 
@@ -54,7 +54,7 @@ def gained(cell: str) -> str:
 
 
 def worth(page: str, study: str) -> tuple[str, str]:
-    """How many the first labels are, and how many times as many random selection needs."""
+    """The first number of labels, and how many times as many random selection needs."""
     name = study if f"\n## {study}\n" in page else study.split(" · ", maxsplit=1)[0]
     part = page.split(f"\n## {name}\n", 1)[1].split("\n## ", 1)[0]
     header, *body = rows_after(part, WORTH)
