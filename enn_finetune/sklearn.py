@@ -98,9 +98,8 @@ class EpinetClassifier(ClassifierMixin, BaseEstimator):
           sample_weight: (N,) at least 0: how often each row counts, by default once.
           X_pool: (N', D) rows without labels that shape the prior, by default X.
           class_embeddings: of each label the embedding (D,) of a sentence that says what the class
-            is, or several (S, D), whose mean counts. The prior begins with what they say, where the
-            labels do not speak against it (`enn_finetune.models.class_prior`). Needs `X_pool`,
-            which says how much. Classes may be among them that `y` lacks.
+            is, or several (S, D), whose mean counts; `y` may lack some of these labels. The prior
+            begins with what they say (`enn_finetune.models.class_prior`). Needs `X_pool`.
 
         Raises:
           ValueError: rows, labels, weights or arguments that cannot be used, and why.
@@ -234,22 +233,18 @@ def _described(
         raise ValueError("class_embeddings: give a mapping of labels to embeddings")
     rows = {name: np.atleast_2d(np.asarray(row, np.float64)) for name, row in given.items()}
     for name, row in rows.items():
-        if row.ndim != 2 or row.shape[1] != width or not len(row):
+        if row.ndim != 2 or row.shape[1] != width or not len(row) or not np.isfinite(row).all():
             raise ValueError(
-                f"class_embeddings of {name!r}: got {row.shape}, expected ({width},) or rows of it"
+                f"class_embeddings of {name!r}: got {row.shape}, expected finite ({width},) or rows"
             )
-        if not np.isfinite(row).all():
-            raise ValueError(f"class_embeddings of {name!r}: found numbers that are not finite")
     known = dict.fromkeys(np.unique(y).tolist())
-    absent = [name for name in known if name not in rows]
-    if absent:
+    if absent := [name for name in known if name not in rows]:
         raise ValueError(f"class_embeddings: found none of the class {absent[0]!r}")
     try:
         classes = sorted([*known, *(name for name in rows if name not in known)])
     except TypeError:
         raise ValueError(f"class_embeddings: labels of several kinds, {list(given)}") from None
-    # In the order and, but for longer words, of the kind that y has.
-    kind = y.dtype if y.dtype.kind not in "US" else None
+    kind = y.dtype if y.dtype.kind not in "US" else None  # words may be longer than y's
     return np.array(classes, dtype=kind), np.stack([rows[name].mean(axis=0) for name in classes])
 
 

@@ -217,10 +217,10 @@ def test_descriptions_of_the_classes_help_where_labels_are_few(kind):
         ({0: np.zeros(8)}, "found none of the class 'ask'"),
         ([np.zeros(8)], "give a mapping of labels"),
         ({0: np.zeros(8)} | dict.fromkeys(("ask", "pay", "send"), np.zeros(8)), "several kinds"),
-        (dict.fromkeys(("ask", "pay", "send"), np.full(8, np.nan)), "'ask': .* not finite"),
+        (dict.fromkeys(("ask", "pay", "send"), np.full(8, np.nan)), "'ask': .* expected finite"),
         (
             {name: np.zeros(7) for name in ("ask", "pay", "send")},
-            r"'ask': got \(1, 7\), expected \(8,\)",
+            r"'ask': got \(1, 7\), expected finite \(8,\)",
         ),
     ],
 )

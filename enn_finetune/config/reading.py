@@ -23,6 +23,8 @@ class ConfigError(InputError):
 
 
 _ADAPTER = TypeAdapter(Config)
+LATER = ("task.describe",)
+"""Keys that configs saved before them lack."""
 MANY = 10
 """Words that a key may have, beyond which a fault names the nearest and not all."""
 
@@ -175,7 +177,12 @@ def name_custom_task(values: PlainDict, under: Mapping[str, PlainValue] | None =
 
 
 def differences(ours: Config, theirs: Mapping[str, PlainValue]) -> list[str]:
-    """Keys whose values differ between a config and one read back from JSON."""
-    mine = flatten(json.loads(json.dumps(ours.tree)))
-    other = flatten(theirs)
+    """Keys whose values differ between a config and one read back from JSON.
+
+    A key that came later (see `Config.tree`) and is empty is as good as not there.
+    """
+    mine, other = (
+        {name: value for name, value in flatten(tree).items() if value or name not in LATER}
+        for tree in (json.loads(json.dumps(dataclasses.asdict(ours))), theirs)
+    )
     return sorted(name for name in mine.keys() | other.keys() if mine.get(name) != other.get(name))
