@@ -168,13 +168,14 @@ def choose_rows(task: tasks.Task, splits: tuple[Split, ...], config: Config) -> 
         carved=0 if wanted.carve == "auto" and task.quarter else wanted.carve,
         develop=wanted.develop,
         share=wanted.rare_share,
+        rows=wanted.rows,
         repeats=wanted.repeats,
     )
     if config.budget.labels > len(selection.pool):
         raise ConfigError(
             f"budget.labels: {config.budget.labels} is more than the {len(selection.pool)} "
             f"rows in the pool of {task.name}; its training file has {len(splits[0])}, of which "
-            "task.carve, task.develop and task.pool set some aside"
+            "task.carve, task.develop, task.pool and task.rows set some aside"
         )
     if wanted.pool == "rare":
         others = (metric for metric in task.metrics if metric != "f1")

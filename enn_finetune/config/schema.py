@@ -277,8 +277,9 @@ class Config:
         What is known by its keys, such as a record, is then known by the same ones as before.
         """
         found = dataclasses.asdict(self)
-        if not self.task.describe:
-            del found["task"]["describe"]
+        for name in ("describe", "rows"):
+            if not found["task"][name]:
+                del found["task"][name]
         return found
 
     @property

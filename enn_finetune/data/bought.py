@@ -64,7 +64,8 @@ def pool_places(ids: np.ndarray, rows: Sequence[int], where: str) -> list[int]:
         if not places.get(row):
             raise InputError(
                 f"{where}: training row {row} is not in the pool (any more): it is of other "
-                "data, carved off for evaluation, thinned out, or stands in the list too often"
+                "data, carved off for evaluation, left out by task.pool or task.rows, or stands in "
+                "the list too often"
             )
         found.append(places[row].popleft())
     return found

@@ -19,7 +19,7 @@ Kind = Literal["plain", "rare", "repeated"]
 HELD, DEVELOP = "held", "develop"  # names of the carved parts
 LARGEST = 5000  # rows of a carved part, at the most
 ENOUGH = 2000  # evaluation rows that need no second split beside them
-_CARVE_SEED, _RARE_SEED = 0, 1
+_CARVE_SEED, _RARE_SEED, _FEWER_SEED = 0, 1, 2
 
 
 class Part(NamedTuple):
@@ -44,6 +44,7 @@ def select(
     carved: int | Literal["auto"] = 0,
     develop: bool = False,
     share: float = 0.05,
+    rows: int | None = None,
     repeats: int = 5,
 ) -> Selection:
     """The pool and the evaluation parts of a task.
@@ -54,6 +55,7 @@ def select(
       carved: size of the part `held`, or auto: `held_size`.
       develop: score rows carved from the pool, and nothing else.
       share: of the rare class.
+      rows: different ones in the pool, at most: see `fewer`; None takes all.
       repeats: copies of each row in a repeated pool.
 
     Raises:
@@ -67,26 +69,37 @@ def select(
             f"task.carve: {held + more} rows held out of the {len(train)} for training leave no "
             "pool; give fewer"
         )
-    rows = carve(len(train), [held, more], _CARVE_SEED)
+    found = carve(len(train), [held, more], _CARVE_SEED)
     parts = [
         Part(split.name, number, np.arange(len(split))) for number, split in enumerate(others, 1)
     ]
     if held:
-        parts.append(Part(HELD, 0, rows.held[0]))
+        parts.append(Part(HELD, 0, found.held[0]))
     if develop:
-        parts = [Part(DEVELOP, 0, rows.held[1])]
-    pool = rows.pool
+        parts = [Part(DEVELOP, 0, found.held[1])]
+    pool = found.pool
     if kind == "rare":
         pool = _thinned(train, pool, share)
         parts = [
             part._replace(rows=_thinned(splits[part.split], part.rows, share)) for part in parts
         ]
+    if rows is not None:
+        pool = fewer(pool, rows)
     return Selection(repeated(pool, repeats) if kind == "repeated" else pool, tuple(parts))
 
 
 def held_size(train: int, evaluation: Sequence[int]) -> int:
     """Rows held out of training beside small evaluation splits: a quarter, at most 5,000."""
     return 0 if max(evaluation, default=0) >= ENOUGH else min(LARGEST, train // 4)
+
+
+def fewer(rows: np.ndarray, most: int) -> np.ndarray:
+    """Of the rows (n,) at most so many, drawn at random, in the order they had.
+
+    Those of a smaller number are among those of a larger one.
+    """
+    order = np.argsort(np.random.Philox(_FEWER_SEED).random_raw(len(rows)), kind="stable")
+    return rows[np.sort(order[:most])]
 
 
 def repeated(rows: np.ndarray, times: int) -> np.ndarray:

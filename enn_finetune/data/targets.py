@@ -84,7 +84,8 @@ def pool_targets(
     if not len(found):
         raise DataError(
             f"{passed.sum()} of {len(training)} training rows pass {text!r}, and none of them is "
-            f"among the {len(pool)} rows of the pool: task.carve or task.pool leaves them out"
+            f"among the {len(pool)} rows of the pool: task.carve, task.pool or task.rows "
+            "leaves them out"
         )
     return found
 

@@ -70,6 +70,29 @@ def test_carving_everything_is_refused(splits):
 
 
 @FEW
+@given(st.integers(1, 400), st.integers(1, 400))
+def test_a_smaller_pool_is_part_of_a_larger_one(one, other):
+    splits = [split("train", halves(400)), split("dev", halves(100))]
+    small, large = (
+        select(splits, carved=30, rows=rows) for rows in sorted((min(one, other), max(one, other)))
+    )
+    assert {*small.pool} <= {*large.pool}
+    assert len(small.pool) == min(one, other, 370)
+    assert small.pool.tolist() == sorted({*small.pool.tolist()} - {*small.parts[1].rows.tolist()})
+    assert all(
+        np.array_equal(a.rows, b.rows)
+        for a, b in zip(small.parts, select(splits, carved=30).parts, strict=True)
+    )
+
+
+def test_rows_are_left_out_after_thinning_and_before_repeating(splits):
+    rare = select(splits, "rare", share=0.1)
+    assert {*select(splits, "rare", share=0.1, rows=50).pool} < {*rare.pool}
+    found = select(splits, "repeated", rows=50, repeats=3).pool
+    assert (len(found), len({*found})) == (150, 50)
+
+
+@FEW
 @given(LABELS, st.floats(0.01, 0.6))
 def test_the_rare_class_has_its_share_and_the_other_stays_whole(labels, share):
     targets = one_hot(np.asarray(labels), 2)
