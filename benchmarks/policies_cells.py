@@ -11,7 +11,7 @@ from policies_kept import Cell, Kept, digest, key_of
 from enn_finetune import policies, problem
 from enn_finetune.config import Config, load
 from enn_finetune.data import tasks
-from enn_finetune.files import atomic_write, read_json
+from enn_finetune.files import atomic_write, claim, read_json
 from enn_finetune.policies import Shared
 from enn_finetune.progress import Display
 from enn_finetune.records import Record, commit, read
@@ -21,7 +21,7 @@ from enn_finetune.session import RECORDS, Session
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "policies.toml"
 SMALL, LARGE = "paraphrase-MiniLM-L3-v2", "gte-small"
 RANDOM = "random"
-BEGUN, DONE = "begun.json", "bought.json"
+BEGUN, DONE, LOCK = "begun.json", "bought.json", "running.lock"
 
 
 class Size(NamedTuple):
@@ -182,6 +182,9 @@ class Cells:
             if not done.exists():
                 self._run(folder, arm, config)
             line, records = json.loads(done.read_text("utf-8")), read(folder / RECORDS)
+            labels = [record["labels_bought"] for record in records]
+            if labels != sorted(set(labels)):
+                raise SystemExit(f"{folder}: two runs wrote its records ({labels}); delete it")
             where = {"commit": line.get("commit", ""), "bought": digest(line["rows"])}
             found = Cell(arm=arm.name, seed=config.seed, key=key, **where, records=records)
             self._kept.add(found)
@@ -190,6 +193,12 @@ class Cells:
         return [Record(**(record | arm_keys)) for record in found["records"]]
 
     def _run(self, folder: Path, arm: Arm, config: Config) -> None:
+        with claim(folder / LOCK, wait=False) as mine:
+            if not mine:
+                raise SystemExit(f"{folder}: another process runs this cell; give another --out")
+            self._run_alone(folder, arm, config)
+
+    def _run_alone(self, folder: Path, arm: Arm, config: Config) -> None:
         begun, mine = folder / BEGUN, {"config_hash": config.hash, "commit": commit()}
         if not begun.exists():
             atomic_write(begun, json.dumps(mine) + "\n")

@@ -12,6 +12,9 @@ from enn_finetune.data.faults import DataError, Row, RowError, shown
 from enn_finetune.data.splits import label_name, sort_labels
 from enn_finetune.data.tables import stream_rows
 
+PREDICTED = ("enn_label", "enn_probability", "enn_unsettled")
+"""Columns that `next` writes beside those of its input: the likeliest class, its probability, and
+the share of the indices that see another one. Empty before two classes are known, or described."""
 LISTED = 10  # contradictions that an error names
 LIKE = 0.8  # how much alike two names are, of which one is taken for misspelt
 NONE = -1
@@ -38,6 +41,7 @@ class Texts:
     files: np.ndarray  # (N,) number of the file that the label stands in, or NONE
     classes: tuple[str, ...]  # C names, sorted as a training file's
     skipped: list[str]  # what is wrong with rows that cannot be read, and where they stand
+    doubts: list[str]  # what looks like a mistake, and stops nobody
 
     def __len__(self) -> int:
         return len(self.text)
@@ -52,6 +56,43 @@ class _Labelled(NamedTuple):
     name: str
     place: Place
     file: int
+
+
+Key = tuple[str, ...]
+
+
+class _Sheets:
+    """What is seen of files that `next` wrote, and of the others."""
+
+    def __init__(self) -> None:
+        self._labels: dict[Path, int] = {}  # of each file that `next` wrote
+        self._theirs: dict[Key, Place] = {}  # texts of such files
+        self._others: set[Key] = set()
+
+    def see(self, key: Key, columns: Mapping[str, object], place: Place, labelled: bool) -> None:
+        """Take note of a row."""
+        if set(PREDICTED) <= columns.keys():
+            self._labels[place.path] = self._labels.get(place.path, 0) + labelled
+            self._theirs.setdefault(key, place)
+        else:
+            self._others.add(key)
+
+    def doubts(self) -> list[str]:
+        """Files that nobody has labelled, and texts that somebody seems to have edited."""
+        found = [
+            f"{path}: `next` wrote it, and none of its rows has a label (yet?); it asks about the "
+            "same rows again"
+            for path, labels in self._labels.items()
+            if not labels
+        ]
+        lone = [key for key in self._theirs if key not in self._others]
+        if lone and self._others:
+            found.append(
+                f"texts that `next` wrote and that stand in no other file: {len(lone):,}, such as "
+                f"{shown(lone[0][0])} in {self._theirs[lone[0]]}; a text that was edited is "
+                "another row, and the one it was is asked about again"
+            )
+        return found
 
 
 def read(
@@ -78,8 +119,9 @@ def read(
         read.
     """
     wanted = [text] if pair is None else [text, pair]
-    first: dict[tuple[str, ...], Mapping[str, object]] = {}
-    labelled: dict[tuple[str, ...], _Labelled] = {}
+    first: dict[Key, Mapping[str, object]] = {}
+    labelled: dict[Key, _Labelled] = {}
+    sheets = _Sheets()
     skipped: list[str] = []
     clashes: list[str] = []
     for number, path in enumerate(files):
@@ -91,6 +133,7 @@ def read(
             _check_label(row, label, path)
             key = tuple(str(row.columns[name]) for name in wanted)
             first.setdefault(key, row.columns)
+            sheets.see(key, row.columns, Place(Path(path), row.line), found is not None)
             if found is None:
                 continue
             mine = _Labelled(found, Place(Path(path), row.line), number)
@@ -110,6 +153,7 @@ def read(
         files=_numbers(first, {key: one.file for key, one in labelled.items()}),
         classes=classes,
         skipped=skipped,
+        doubts=sheets.doubts(),
     )
 
 
@@ -137,13 +181,13 @@ def _check_label(row: Row, label: str, path: Path) -> None:
         )
 
 
-def _numbers(keys: Iterable[tuple[str, ...]], found: Mapping[tuple[str, ...], int]) -> np.ndarray:
+def _numbers(keys: Iterable[Key], found: Mapping[Key, int]) -> np.ndarray:
     return np.array([found.get(key, NONE) for key in keys], np.int64)
 
 
 def _check(
     files: Sequence[Path],
-    first: Mapping[tuple[str, ...], Mapping[str, object]],
+    first: Mapping[Key, Mapping[str, object]],
     clashes: Sequence[str],
     skipped: Sequence[str],
 ) -> None:

@@ -24,7 +24,7 @@ from enn_finetune.data.oracle import Oracle
 from enn_finetune.data.splits import Labels, Split, fingerprint, one_hot
 from enn_finetune.encoding import encode_splits
 from enn_finetune.errors import InputError
-from enn_finetune.labelling.rows import NONE, Texts, read
+from enn_finetune.labelling.rows import NONE, PREDICTED, Texts, read
 from enn_finetune.labelling.standing import History, Standing, history
 from enn_finetune.labelling.telling import tell
 from enn_finetune.models.card import Card
@@ -35,9 +35,6 @@ from enn_finetune.progress import Display
 
 COLD: RuleName = "typiclust"
 """The rule where no head can be fitted: it reads features, and which rows have a label."""
-PREDICTED = ("enn_label", "enn_probability", "enn_unsettled")
-"""Columns of the output beside those of the input: the likeliest class, its probability, and the
-share of the indices that see another one. Empty before two classes are known, or described."""
 TASK = "labelling"
 FORMATS = (".csv", ".jsonl")
 BOM = "\ufeff"
@@ -114,8 +111,11 @@ def run(
     }
     config = _config(keys | ({"backbone.path": list(encoder)} if encoder else {}), len(texts))
     with Display(quiet=quiet) as display:
-        for fault in [] if quiet else texts.skipped:
-            print(f"{fault}; the row is skipped", file=sys.stderr)
+        if not quiet:
+            said = [f"{fault}; the row is skipped" for fault in texts.skipped]
+            said += [f"warning: {doubt}" for doubt in texts.doubts]
+            for line in said:
+                print(line, file=sys.stderr)
         problem = _problem(texts, config, display, descriptions, text, pair, label)
         found = history(problem, texts, [str(path) for path in sources], config, display)
         if found.parts is None and model is not None:

@@ -360,3 +360,31 @@ def test_one_described_class_is_refused_and_words_are_no_round_to_agree_with(
     files, _ = session(pool, tmp_path, encoder, 2, describe=WORDS, count=12)
     found = ask(files, tmp_path / "next.csv", encoder, describe=WORDS)
     assert [one.agreement is None for one in found.history.rounds] == [True, True, False]
+
+
+# What looks like a mistake
+
+
+def test_a_file_that_was_asked_for_and_not_answered_is_named(pool, tmp_path, encoder, capsys):
+    out = tmp_path / "round0.csv"
+    ask([pool], out, encoder)
+    ask([pool, out], tmp_path / "again.csv", encoder, quiet=False)
+    said = capsys.readouterr().err
+    assert f"warning: {out}: `next` wrote it, and none of its rows has a label" in said
+    answer(out)
+    ask([pool, out], tmp_path / "round1.csv", encoder, quiet=False)
+    assert "warning" not in capsys.readouterr().err
+
+
+def test_an_edited_text_is_named_with_its_place(pool, tmp_path, encoder):
+    out = tmp_path / "round0.csv"
+    ask([pool], out, encoder)
+    answer(out)
+    rows = rows_of(out)
+    rows[2]["text"] += " (sic)"
+    tiny_runs.write_rows(out, rows)
+    (doubt,) = read([pool, out]).doubts
+    assert doubt.startswith("texts that `next` wrote and that stand in no other file: 1, such as '")
+    assert f"(sic)' in {out}, line 4; a text that was edited is another row" in doubt
+    assert read([out]).doubts == [], "the pool need not be there any more"
+    assert read([pool]).doubts == []
