@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from starting import run_script
 
 from enn_finetune.data.tokens import PackShapes, batches, efficiency, layout, tokenise
 
@@ -86,4 +87,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -35,6 +35,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from provenance import provenance
+from starting import run_script
 from torch_recipe import Purchase, Reference, Texts
 
 from enn_finetune import config as configs
@@ -279,4 +280,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

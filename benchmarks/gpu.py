@@ -59,6 +59,7 @@ from policies_cells import (
 from policies_kept import Kept
 from policies_page import study_lines
 from provenance import provenance
+from starting import run_script
 
 from enn_finetune import problem as problems
 from enn_finetune.config import Config, load
@@ -319,4 +320,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -33,6 +33,7 @@ from typing import Any
 import numpy as np
 from heads_cells import HEADS, SCORES, THEIRS, Cell, Data, cells
 from provenance import provenance
+from starting import run_script
 
 from enn_finetune import config as configs
 from enn_finetune import problem
@@ -246,4 +247,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

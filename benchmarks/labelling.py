@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from provenance import provenance
+from starting import run_script
 
 from enn_finetune.data import tasks
 from enn_finetune.labelling import run
@@ -126,4 +127,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -57,6 +57,7 @@ from policies_kept import Kept
 from policies_page import page, study_lines
 from policies_shares import FIXED, auto_over_best, charged, in_the_end, label_share
 from provenance import provenance
+from starting import run_script
 
 from enn_finetune import savings
 from enn_finetune.config import Config
@@ -287,4 +288,4 @@ def find(given: argparse.Namespace, name: str) -> Path:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

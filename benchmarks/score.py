@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from provenance import provenance
+from starting import run_script
 
 INDICES = 32
 POLL = 0.02  # seconds between two looks at a process's memory
@@ -165,4 +166,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -39,6 +39,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from provenance import provenance
+from starting import run_script
 
 from enn_finetune.acquisition.choose import RULES
 from enn_finetune.testbed import active, fitting
@@ -269,4 +270,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

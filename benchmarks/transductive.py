@@ -33,6 +33,7 @@ import numpy as np
 from provenance import provenance
 from rich.console import Console
 from rich.table import Table
+from starting import run_script
 
 from enn_finetune import report, savings
 from enn_finetune.bench import run as bench
@@ -285,4 +286,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -1,8 +1,10 @@
 """The texts of a session: each once, with its label where some file has one."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -78,13 +80,14 @@ class _Sheets:
             self._others.add(key)
 
     def doubts(self) -> list[str]:
-        """Files that nobody has labelled, and texts that somebody seems to have edited."""
+        """Files without labels or out of order, and texts that somebody seems to have edited."""
         found = [
             f"{path}: `next` wrote it, and none of its rows has a label (yet?); it asks about the "
             "same rows again"
             for path, labels in self._labels.items()
             if not labels
         ]
+        found += _out_of_order(list(self._labels))
         lone = [key for key in self._theirs if key not in self._others]
         if lone and self._others:
             found.append(
@@ -93,6 +96,24 @@ class _Sheets:
                 "another row, and the one it was is asked about again"
             )
         return found
+
+
+def _out_of_order(paths: Sequence[Path]) -> list[str]:
+    """Numbered files of which one stands before a smaller number, as a shell sorts them."""
+    for one, other in pairwise(paths):
+        (kind, number), (same, later) = _numbered(one), _numbered(other)
+        if kind == same and number > later:
+            return [
+                f"{one} stands before {other}: files count in the order in which they are given; "
+                "give them as they were labelled, or number them 01, 02, ..."
+            ]
+    return []
+
+
+def _numbered(path: Path) -> tuple[str, int]:
+    """A name without its last number, and that number; -1 where it has none."""
+    found = re.fullmatch(r"(.*?)(\d+)(\D*)", str(path))
+    return (str(path), -1) if found is None else (found[1] + found[3], int(found[2]))
 
 
 def read(

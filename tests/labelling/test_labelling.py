@@ -388,3 +388,13 @@ def test_an_edited_text_is_named_with_its_place(pool, tmp_path, encoder):
     assert f"(sic)' in {out}, line 4; a text that was edited is another row" in doubt
     assert read([out]).doubts == [], "the pool need not be there any more"
     assert read([pool]).doubts == []
+
+
+def test_numbered_files_out_of_order_are_named(pool, tmp_path, encoder):
+    files = [tmp_path / f"round{number}.csv" for number in (1, 10, 2)]
+    for file in files:
+        ask([pool], file, encoder)
+        answer(file)
+    (doubt,) = read([pool, *files]).doubts
+    assert doubt.startswith(f"{files[1]} stands before {files[2]}: files count in the order")
+    assert read([pool, files[0], files[2], files[1]]).doubts == []
