@@ -155,10 +155,11 @@ def record(arm, seed, labels):
 @pytest.mark.parametrize("run", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_the_study_of_policies_is_run_and_concluded(toy_data, tmp_path, monkeypatch, capsys, run):
     import gpu
+    import gpu_parts
 
     if not run:  # its rows, config and figures, without what takes time
         made = lambda _, arm, config: [record(arm, config.seed, labels) for labels in (8, 20)]  # noqa: E731
-        monkeypatch.setattr(gpu.Cells, "run", made)
+        monkeypatch.setattr(gpu_parts.Cells, "run", made)
     given = ["--toy", "--data", str(toy_data), "--out", str(tmp_path / "out"), "--parts", "study"]
     gpu.main(given)
     said = capsys.readouterr().out
