@@ -244,6 +244,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for task in given.tasks:
         for encoder in (find(given, name) for name in given.encoders):
             name = f"{task}, {encoder.name}"
+            if given.kept and not len(Kept(given.records, folder_of(task, encoder))):
+                print(f"{name}: nothing is kept of it")
+                continue
             found = studies[name] = run_study(given, task, encoder, small, size)
             print("\n".join(study_lines(name, found)))
             curves = {arm: CostCurve(*map(np.array, c)) for arm, c in found["curves"].items()}

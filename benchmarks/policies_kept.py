@@ -62,6 +62,10 @@ class Kept:
             lines = lzma.decompress(self._path.read_bytes()).decode().splitlines()
             self._cells = {cell["key"]: cell for cell in map(json.loads, lines)}
 
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._cells)
+
     def find(self, key: str) -> Cell | None:
         """A cell, None where it is not among them."""
         return self._cells.get(key)

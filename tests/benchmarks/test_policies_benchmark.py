@@ -110,6 +110,15 @@ def test_a_page_of_what_is_kept_has_whole_seeds_and_whole_arms():
         policies.there(Cells(), every)
 
 
+def test_studies_of_which_nothing_is_kept_are_left_out_of_the_page(tmp_path, capsys):
+    import policies
+
+    given = ["--kept", "--records", str(tmp_path), "--tasks", "cola", "--encoders", "some/bert"]
+    policies.main([*given, "--out", str(tmp_path / "out")])
+    assert "cola, bert: nothing is kept of it" in capsys.readouterr().out
+    assert json.loads((tmp_path / "out" / "policies.json").read_text("utf-8"))["studies"] == {}
+
+
 def record(arm, seed, labels, score, flops):
     parts = {part: {"flops": flops, "seconds": 1.0} for part in ("encoding", "scoring", "training")}
     return {
