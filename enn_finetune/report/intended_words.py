@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple, cast
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from enn_finetune.report.intended_figures import MeasuredJson, StudyJson
 from enn_finetune.report.intended_ranks import RankJson, p_text, ratio_value
@@ -95,7 +95,7 @@ def beyond_chance(count: int, of: int) -> bool:
     Where there is nothing, an interval of 95 % lies wholly on one given side in one case of forty;
     studies are counted as if they were independent, which those of one task are not.
     """
-    return bool(stats.binom.sf(count - 1, of, CHANCE) < SETTLED)
+    return bool(special.bdtrc(count - 1, of, CHANCE) < SETTLED)
 
 
 def _saves(studies: Sequence[StudyJson]) -> Claim:
