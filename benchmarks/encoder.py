@@ -276,4 +276,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from starting import run_script
+
+    run_script(main)

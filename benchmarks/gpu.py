@@ -66,7 +66,10 @@ def run_parts(
             part()
         except TimeLimitError:
             left_out.append(f"{name}: cut off after {seconds:.0f} s")
-        except Exception as error:  # what the other parts measured is not lost with it
+        except (
+            Exception,
+            SystemExit,
+        ) as error:  # what the other parts measured is not lost with it
             traceback.print_exc()
             left_out.append(f"{name}: {FAILED} {type(error).__name__}: {error}")
         took[name] = round(clock.elapsed - began, 1)

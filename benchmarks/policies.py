@@ -161,6 +161,8 @@ def options(arguments: Sequence[str] | None) -> argparse.Namespace:
     given = parser.parse_args(arguments)
     given.tasks = given.tasks or (TASKS[:1] if given.quick else TASKS)
     given.encoders = given.encoders or ([SMALL] if given.quick else [SMALL, LARGE])
+    if given.kept and given.records is None:
+        parser.error("--kept: name the folder of packed cells with --records")
     known = [arm.name for arm in arms_of(quick=given.quick, small=True)]
     if absent := [name for name in given.arms or () if name not in known]:
         parser.error(f"--arms: no arm is called {absent[0]!r}; there are {', '.join(known)}")
@@ -257,6 +259,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 )
             except MissingMatplotlibError as error:
                 print(error)
+    if not studies:
+        raise SystemExit(f"--kept: nothing is kept in {given.records} of what was asked for")
     shares = ("asvp_label_share", "asvp_compute_share")
     line: dict[str, Any] = {
         share: mean([found[share] for found in studies.values()]) for share in shares

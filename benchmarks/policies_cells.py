@@ -179,12 +179,15 @@ class Cells:
             for path in (done, folder / BEGUN):
                 if path.exists() and read_json(path)["config_hash"] != config.hash:
                     raise SystemExit(f"{folder}: made with another config; give another --out")
-            if not done.exists():
-                self._run(folder, arm, config)
-            line, records = json.loads(done.read_text("utf-8")), read(folder / RECORDS)
+            with claim(folder / LOCK, wait=False) as mine:
+                if not mine:
+                    raise SystemExit(f"{folder}: another process runs this; give another --out")
+                if not done.exists():
+                    self._run(folder, arm, config)
+                line, records = json.loads(done.read_text("utf-8")), read(folder / RECORDS)
             labels = [record["labels_bought"] for record in records]
-            if labels != sorted(set(labels)):
-                raise SystemExit(f"{folder}: two runs wrote its records ({labels}); delete it")
+            if not labels or labels != sorted(set(labels)):
+                raise SystemExit(f"{folder}: not the records of one run ({labels}); delete it")
             where = {"commit": line.get("commit", ""), "bought": digest(line["rows"])}
             found = Cell(arm=arm.name, seed=config.seed, key=key, **where, records=records)
             self._kept.add(found)
@@ -193,12 +196,6 @@ class Cells:
         return [Record(**(record | arm_keys)) for record in found["records"]]
 
     def _run(self, folder: Path, arm: Arm, config: Config) -> None:
-        with claim(folder / LOCK, wait=False) as mine:
-            if not mine:
-                raise SystemExit(f"{folder}: another process runs this cell; give another --out")
-            self._run_alone(folder, arm, config)
-
-    def _run_alone(self, folder: Path, arm: Arm, config: Config) -> None:
         begun, mine = folder / BEGUN, {"config_hash": config.hash, "commit": commit()}
         if not begun.exists():
             atomic_write(begun, json.dumps(mine) + "\n")

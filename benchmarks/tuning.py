@@ -285,4 +285,6 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from starting import run_script
+
+    run_script(main)

@@ -45,7 +45,11 @@ def test_a_saved_config_differs_in_nothing_or_in_the_keys_that_changed():
 def test_a_key_that_came_later_is_part_of_a_config_where_it_is_used():
     """So that runs made before it go on, and are known by the hash they have."""
     assert Config().hash == "64094c677622a096"
-    assert "describe" not in Config().tree["task"]
+    assert not {"describe", "rows"} & Config().tree["task"].keys()
+    fewer = build({"task.rows": 30})
+    assert fewer.tree["task"]["rows"] == 30
+    assert fewer.hash != Config().hash
+    assert differences(fewer, json.loads(json.dumps(Config().tree))) == ["task.rows"]
     used = build({"task.describe": "a: one, two|b: three"})
     assert used.tree["task"]["describe"] == ("a: one, two", "b: three")
     assert used.hash != Config().hash

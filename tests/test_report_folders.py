@@ -212,7 +212,10 @@ def test_arms_of_other_settings_are_not_paired(records: list[made.Line], tmp_pat
     parts = [[row for row in rows if (row["rule"] == arms[0]) == first] for first in (True, False)]
 
     def folder(name: str, part: list[made.Line], **changes: dict[str, object]) -> Path:
-        made_with = {section: {**config[section], **changes.get(section, {})} for section in config}
+        made_with = {
+            section: {**config.get(section, {}), **changes.get(section, {})}
+            for section in config | changes
+        }
         return made.write(tmp_path / name, part, sources=[made.source(part, config=made_with)])
 
     one = folder("one", parts[0])
@@ -223,3 +226,6 @@ def test_arms_of_other_settings_are_not_paired(records: list[made.Line], tmp_pat
     three = folder("three", parts[1], backbone={"layers": "last"}, budget={"steps": 5})
     with pytest.raises(InputError, match=r"three: cola .*\(backbone.layers, budget.steps\)"):
         read_folders([one, three])
+    four = folder("four", parts[1], task={"rows": 500})  # without the key a pool has all rows
+    with pytest.raises(InputError, match=r"four: cola .*\(task.rows\)"):
+        read_folders([one, four])

@@ -41,8 +41,8 @@ class TaskConfig:
     """Training rows that leave the pool and are scored as the split `held`: a number, or auto
     (min(5000, N // 4) where no evaluation split has 2,000 rows)."""
     rows: Count = None
-    """Rows of the pool, at most: drawn at random, the same for every seed, of what carving and
-    thinning leave, before rows are repeated; none takes all."""
+    """Rows of the pool, at most: drawn at random, the same for every seed, of what carving leaves,
+    before they are thinned or repeated; none takes all."""
     describe: Entries = ()
     """What each class is, in words: entries `CLASS: a sentence`, on a command line divided by |; of
     a class with several the features' mean counts. A frozen encoder reads them too, and the head's

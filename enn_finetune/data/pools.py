@@ -55,7 +55,8 @@ def select(
       carved: size of the part `held`, or auto: `held_size`.
       develop: score rows carved from the pool, and nothing else.
       share: of the rare class.
-      rows: different ones in the pool, at most: see `fewer`; None takes all.
+      rows: different ones in the pool, at most: see `fewer`; None takes all. A rare pool has
+        fewer, for these are thinned.
       repeats: copies of each row in a repeated pool.
 
     Raises:
@@ -77,14 +78,12 @@ def select(
         parts.append(Part(HELD, 0, found.held[0]))
     if develop:
         parts = [Part(DEVELOP, 0, found.held[1])]
-    pool = found.pool
+    pool = found.pool if rows is None else fewer(found.pool, rows)
     if kind == "rare":
         pool = _thinned(train, pool, share)
         parts = [
             part._replace(rows=_thinned(splits[part.split], part.rows, share)) for part in parts
         ]
-    if rows is not None:
-        pool = fewer(pool, rows)
     return Selection(repeated(pool, repeats) if kind == "repeated" else pool, tuple(parts))
 
 

@@ -67,34 +67,35 @@ class _Sheets:
     """What is seen of files that `next` wrote, and of the others."""
 
     def __init__(self) -> None:
-        self._labels: dict[Path, int] = {}  # of each file that `next` wrote
-        self._theirs: dict[Key, Place] = {}  # texts of such files
+        self._sheets: dict[Path, dict[Key, Place]] = {}  # texts of each file that `next` wrote
         self._others: set[Key] = set()
 
-    def see(self, key: Key, columns: Mapping[str, object], place: Place, labelled: bool) -> None:
+    def see(self, key: Key, columns: Mapping[str, object], place: Place) -> None:
         """Take note of a row."""
         if set(PREDICTED) <= columns.keys():
-            self._labels[place.path] = self._labels.get(place.path, 0) + labelled
-            self._theirs.setdefault(key, place)
+            self._sheets.setdefault(place.path, {}).setdefault(key, place)
         else:
             self._others.add(key)
 
-    def doubts(self) -> list[str]:
+    def doubts(self, labelled: Mapping[Key, _Labelled]) -> list[str]:
         """Files without labels or out of order, and texts that somebody seems to have edited."""
         found = [
             f"{path}: `next` wrote it, and none of its rows has a label (yet?); it asks about the "
             "same rows again"
-            for path, labels in self._labels.items()
-            if not labels
+            for path, places in self._sheets.items()
+            if not places.keys() & labelled.keys()
         ]
-        found += _out_of_order(list(self._labels))
-        lone = [key for key in self._theirs if key not in self._others]
-        if lone and self._others:
-            found.append(
-                f"texts that `next` wrote and that stand in no other file: {len(lone):,}, such as "
-                f"{shown(lone[0][0])} in {self._theirs[lone[0]]}; a text that was edited is "
-                "another row, and the one it was is asked about again"
-            )
+        answered = {one.place.path for one in labelled.values()}
+        found += _out_of_order([path for path in self._sheets if path in answered])
+        for path, places in self._sheets.items():
+            lone = [key for key in places if key not in self._others]
+            # Where most of them are, the file that they were asked of is not given (any more).
+            if 0 < len(lone) < len(places) / 2:
+                found.append(
+                    f"{path}: texts that stand in no file it was asked of: {len(lone):,}, such as "
+                    f"{shown(lone[0][0])} in line {places[lone[0]].line}; a text that was edited "
+                    "is another row, and the one it was is asked about again"
+                )
         return found
 
 
@@ -154,7 +155,7 @@ def read(
             _check_label(row, label, path)
             key = tuple(str(row.columns[name]) for name in wanted)
             first.setdefault(key, row.columns)
-            sheets.see(key, row.columns, Place(Path(path), row.line), found is not None)
+            sheets.see(key, row.columns, Place(Path(path), row.line))
             if found is None:
                 continue
             mine = _Labelled(found, Place(Path(path), row.line), number)
@@ -174,7 +175,7 @@ def read(
         files=_numbers(first, {key: one.file for key, one in labelled.items()}),
         classes=classes,
         skipped=skipped,
-        doubts=sheets.doubts(),
+        doubts=sheets.doubts(labelled),
     )
 
 

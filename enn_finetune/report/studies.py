@@ -174,6 +174,8 @@ def _differing(one: Line, other: Line) -> list[str]:
 
 def _keys(config: object) -> dict[str, object]:
     found = flatten(config) if isinstance(config, dict) else {}
+    if found:  # a tree without the key has pools of all rows; heads alone are told of descriptions
+        found.setdefault("task.rows", None)
     kept = {name: value for name, value in found.items() if name.startswith(SHARED)}
     return {name: value for name, value in kept.items() if name not in PLACES}
 

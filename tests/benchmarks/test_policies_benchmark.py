@@ -110,13 +110,17 @@ def test_a_page_of_what_is_kept_has_whole_seeds_and_whole_arms():
         policies.there(Cells(), every)
 
 
-def test_studies_of_which_nothing_is_kept_are_left_out_of_the_page(tmp_path, capsys):
+def test_a_page_of_nothing_is_not_written(tmp_path, capsys):
     import policies
 
-    given = ["--kept", "--records", str(tmp_path), "--tasks", "cola", "--encoders", "some/bert"]
-    policies.main([*given, "--out", str(tmp_path / "out")])
+    given = ["--kept", "--tasks", "cola", "--encoders", "some/bert", "--out", str(tmp_path / "out")]
+    with pytest.raises(SystemExit, match="nothing is kept in"):
+        policies.main([*given, "--records", str(tmp_path)])
     assert "cola, bert: nothing is kept of it" in capsys.readouterr().out
-    assert json.loads((tmp_path / "out" / "policies.json").read_text("utf-8"))["studies"] == {}
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(SystemExit):
+        policies.main(given)
+    assert "name the folder of packed cells with --records" in capsys.readouterr().err
 
 
 def record(arm, seed, labels, score, flops):

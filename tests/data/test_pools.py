@@ -85,11 +85,14 @@ def test_a_smaller_pool_is_part_of_a_larger_one(one, other):
     )
 
 
-def test_rows_are_left_out_after_thinning_and_before_repeating(splits):
-    rare = select(splits, "rare", share=0.1)
-    assert {*select(splits, "rare", share=0.1, rows=50).pool} < {*rare.pool}
-    found = select(splits, "repeated", rows=50, repeats=3).pool
-    assert (len(found), len({*found})) == (150, 50)
+def test_rows_are_left_out_before_they_are_thinned_or_repeated(splits):
+    plain = select(splits, rows=50).pool
+    found = select(splits, "rare", share=0.1, rows=50).pool
+    assert {*found} < {*plain}
+    labels = splits[0].targets[found].argmax(1)
+    assert labels.sum() == max(1, round(0.1 / 0.9 * (labels == 0).sum())), "the share holds"
+    repeated = select(splits, "repeated", rows=50, repeats=3).pool
+    assert (len(repeated), {*repeated}) == (150, {*plain})
 
 
 @FEW
