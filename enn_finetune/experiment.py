@@ -160,6 +160,7 @@ def save_model(
         rule=config.acquisition.rule,
         seed=config.seed,
         labels_bought=summary["labels_bought"],
+        described=config.task.describe,
         metrics=summary["metrics"][summary["split"]],
         config_hash=config.hash,
     )

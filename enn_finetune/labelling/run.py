@@ -128,7 +128,7 @@ def run(
         if left:
             _write(out, texts, rows, found.standing, label)
         if model is not None and found.parts is not None:
-            _save(problem, found.parts, config, model)
+            _save(problem, found.parts, config, model, describe)
     if not quiet:
         tell(Console(), texts, found, used, len(rows), out, cold=COLD if cold else None)
     return Chosen(used, rows.tolist(), found)
@@ -254,7 +254,9 @@ def _write(
     files.atomic_write(out, text.encode("utf-8", "backslashreplace"))
 
 
-def _save(problem: Problem, parts: train.Parts, config: Config, folder: Path) -> None:
+def _save(
+    problem: Problem, parts: train.Parts, config: Config, folder: Path, describe: Sequence[str]
+) -> None:
     card = Card(
         task=TASK,
         base_model=backbone_name(problem.folder),
@@ -262,6 +264,7 @@ def _save(problem: Problem, parts: train.Parts, config: Config, folder: Path) ->
         rule=config.acquisition.rule,
         seed=config.seed,
         labels_bought=len(problem.oracle.bought),
+        described=tuple(describe),
     )
     Classifier(problem.encoder, train.merge(parts).head).save_pretrained(
         folder,

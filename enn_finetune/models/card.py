@@ -24,6 +24,7 @@ class Card:
     rule: str = ""  # acquisition rule
     seed: int | None = None
     labels_bought: int | None = None
+    described: tuple[str, ...] = ()  # entries CLASS: a sentence, that the head's prior began with
     metrics: Mapping[str, float] = field(default_factory=dict)  # by name, on held-out rows
     config_hash: str = ""
 
@@ -55,6 +56,7 @@ def readme(
         "head": head,
         "classes": ", ".join(labels),
         "labels bought": "" if card.labels_bought is None else f"{card.labels_bought:,}",
+        "described as": "; ".join(card.described).replace("|", "\\|"),
         "acquisition rule": card.rule,
         "seed": "" if card.seed is None else str(card.seed),
         "config hash": card.config_hash,

@@ -335,6 +335,17 @@ def test_described_classes_are_known_before_a_row_has_them(pool, tmp_path, encod
     out = tmp_path / "two.csv"
     ask([pool, labelled], out, encoder, describe=WORDS, model=model)
     assert load_classifier(model).labels == ("high", "low", "mid")
+    card = (model / "README.md").read_text("utf-8")
+    assert "| labels bought | 8 |" in card
+    assert f"| described as | {'; '.join(WORDS)} |" in card
+
+
+def test_words_alone_make_a_model(pool, tmp_path, encoder):
+    model = tmp_path / "model"
+    found = ask([pool], tmp_path / "one.csv", encoder, describe=WORDS, model=model)
+    assert load_classifier(model).labels == ("high", "low", "mid")
+    assert found.history.standing is not None
+    assert "| labels bought | 0 |" in (model / "README.md").read_text("utf-8")
 
 
 @pytest.mark.parametrize(
