@@ -2,6 +2,7 @@
 
 import json
 import lzma
+import re
 from pathlib import Path
 
 import pytest
@@ -48,15 +49,24 @@ def test_a_saving_is_bold_where_its_whole_interval_is_one():
         studies("# The intended task\n")
 
 
+def policies(page: str) -> list[tuple[str, dict[str, list[str]]]]:
+    """(text, row by policy) of each study of POLICIES.md."""
+    found = []
+    for study in page.split("\n## ")[1:]:
+        rows = [line.strip("| ").split(" | ") for line in study.splitlines() if line[:2] == "| "]
+        named = {row[0]: row[1:] for row in rows if len(row) > 5}
+        found.append((study, {name: row for name, row in named.items() if row[0][:1].isdigit()}))
+    return found
+
+
 def test_the_readme_has_the_figures_of_the_policies_page():
-    """One table a study, in the order of the page."""
+    """A table for each study in which random selection learned something, in the page's order."""
     page = (ROOT / "benchmarks" / "POLICIES.md").read_text("utf-8")
     readme = (ROOT / "README.md").read_text("utf-8")
     readme = readme.split("## Who chooses")[1].split("\n## ")[0]
-    studies = page.split("\n## ")[1:]
-    for number, study in enumerate(studies):
-        rows = [line.strip("| ").split(" | ") for line in study.splitlines() if line[:2] == "| "]
-        figures = {row[0]: row[1:] for row in rows if len(row) > 5}
+    studies = [one for one in policies(page) if "next to nothing was learned" not in one[0]]
+    assert studies
+    for number, (study, figures) in enumerate(studies):
         for policy in ("random", "standard", "svpp", "asvp"):
             score, area, labels, _, operations, *_ = figures[policy]
             lines = [one for one in readme.splitlines() if one.startswith(f"| `{policy}` |")]
@@ -71,6 +81,20 @@ def test_the_readme_has_the_figures_of_the_policies_page():
         saved = share.split(" of the labels")[0].removeprefix("- asvp saves ")
         value, _, spread = saved.partition(" ")
         assert " ".join(f"saves {value} times {spread}".split()) in " ".join(readme.split())
+
+
+def test_the_readme_says_what_was_found_where_nothing_was_learned():
+    page = (ROOT / "benchmarks" / "POLICIES.md").read_text("utf-8")
+    readme = (ROOT / "README.md").read_text("utf-8").split("**On CoLA** (240 labels")[1]
+    said = " ".join(readme.split("\n\n")[0].split())
+    ((study, figures),) = [one for one in policies(page) if "next to nothing was learned" in one[0]]
+    assert study.startswith("cola, paraphrase-MiniLM-L3-v2")
+    scores = {policy: f"{float(row[0]):.3f}".removeprefix("0") for policy, row in figures.items()}
+    assert f"an MCC of {scores['random']} by random selection" in said
+    assert f"and {max(scores.values())} at the most" in said
+    area, low, high = (f"{float(x):.1f}" for x in re.findall(r"[-+]\d+\.\d+", figures["asvp"][1]))
+    assert float(high) < 0 or "settled below" not in said
+    assert f"({area} points of area, {low} to {high})" in said
 
 
 def test_packing_keeps_what_the_page_reads_and_no_text(tmp_path):
