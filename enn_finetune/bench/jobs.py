@@ -72,8 +72,9 @@ class OneGround:
     def __call__(self, problem: Problem) -> Ground:
         """The problem's ground; what another one took is given back."""
         if self._ground is None or self._ground[0] is not problem:
-            self._ground = None
-            forget_programs()
+            if self._ground is not None:
+                self._ground = None
+                forget_programs()
             self._ground = (problem, Ground(problem))
         return self._ground[1]
 
