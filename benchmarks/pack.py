@@ -64,9 +64,24 @@ def studies(sources: Sequence[Path], records: Sequence[Line]) -> list[Line]:
     found = [entry for text in texts for entry in json.loads(text)]
     ran = {place(line) for line in records}
     kept = [entry for entry in found if place(entry) in ran]
-    if len({place(entry) for entry in kept}) < len(kept):
-        raise SystemExit("two of the folders have results of one study; pack one of them")
+    budgets: dict[tuple[object, ...], object] = {}
+    for entry in kept:
+        if budgets.setdefault(place(entry), entry.get("budget")) != entry.get("budget"):
+            named = " ".join(str(part) for part in place(entry))
+            raise SystemExit(f"two of the folders have other budgets of {named}; pack them apart")
     return kept
+
+
+def refuse_cells_twice(sources: Sequence[Path], records: Sequence[Sequence[Line]]) -> None:
+    """Folders may share a study (other seeds, other arms), but no cell of it."""
+    owner: dict[tuple[object, ...], Path] = {}
+    for source, lines in zip(sources, records, strict=True):
+        for cell in {tuple(line.get(name) for name in CELL) for line in lines}:
+            if owner.setdefault(cell, source) != source:
+                named = " ".join(str(part) for part in cell)
+                raise SystemExit(
+                    f"{owner[cell]} and {source} both have results of {named}; pack one of them"
+                )
 
 
 def place(line: Line) -> tuple[object, ...]:
@@ -76,7 +91,9 @@ def place(line: Line) -> tuple[object, ...]:
 
 def pack(sources: Sequence[Path], target: Path) -> None:
     """Write the files of folders into another one."""
-    records = [line for one in sources for line in lines_of(one / "records.jsonl")]
+    by_folder = [lines_of(one / "records.jsonl") for one in sources]
+    refuse_cells_twice(sources, by_folder)
+    records = [line for lines in by_folder for line in lines]
     found = studies(sources, records)
     target.mkdir(parents=True, exist_ok=True)
     atomic_write(target / "records.jsonl.xz", packed(records, record))

@@ -111,6 +111,9 @@ def test_changed_keys_are_refused_by_name(whole):
     config, out = whole
     with pytest.raises(ConfigError, match=r"bert · frozen: acquisition.indices, budget.labels"):
         tiny_bench.run(config, out, "budget.labels=15", "acquisition.indices=5", resume=True)
+    words = "task.describe=high: f g h|low: a b c|mid: d e"
+    with pytest.raises(ConfigError, match=r"bert · frozen: task.describe"):
+        tiny_bench.run(config, out, words, resume=True)
 
 
 SLOW = (pytest.param(call, marks=pytest.mark.slow) for call in (2, 5))

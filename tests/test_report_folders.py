@@ -229,3 +229,16 @@ def test_arms_of_other_settings_are_not_paired(records: list[made.Line], tmp_pat
     four = folder("four", parts[1], task={"rows": 500})  # without the key a pool has all rows
     with pytest.raises(InputError, match=r"four: cola .*\(task.rows\)"):
         read_folders([one, four])
+
+
+def test_entries_of_one_study_in_one_file_are_all_told(
+    records: list[made.Line], tmp_path: Path
+) -> None:
+    """Seeds that two commands ran side by side, packed together."""
+    rows = [row for row in records if row["task"] == "cola"]
+    entries = [made.source(rows, command=f"bench {seeds}") for seeds in ("0:2", "2:4")]
+    (study,) = read_folders([made.write(tmp_path / "joined", rows, sources=entries)]).values()
+    assert [source["command"] for source in study.sources] == ["bench 0:2", "bench 2:4"]
+    entries[1]["data_fingerprint"] = "other"
+    with pytest.raises(InputError, match="joined: cola has other data here"):
+        read_folders([made.write(tmp_path / "mixed" / "joined", rows, sources=entries)])

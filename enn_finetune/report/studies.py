@@ -72,14 +72,17 @@ def read_folders(folders: Sequence[Path]) -> dict[str, Study]:
     lists: dict[Cell, tuple[Path, Line]] = {}
     for folder in dict.fromkeys(Path(folder) for folder in folders):
         defaults = reading.read_defaults(folder)
-        sources = {_place(entry): entry for entry in reading.read_studies(folder)}
-        keys = {place: place._replace(budget=_budget(entry)) for place, entry in sources.items()}
+        sources: dict[StudyKey, list[Line]] = {}
+        for entry in reading.read_studies(folder):
+            sources.setdefault(_place(entry), []).append(entry)
+        keys = {place: place._replace(budget=_budget(one[0])) for place, one in sources.items()}
         for (place, arm, seed), records in _cells(reading.read_records(folder), defaults).items():
-            source, cell = sources.get(place, defaults), (keys.get(place, place), arm, seed)
-            study = studies.setdefault(cell[0], Study(cell[0], _metric(source, records)))
-            if source and source not in study.sources:
-                _same_study(study, source, folder)
-                study.sources.append(source)
+            entries, cell = sources.get(place, [defaults]), (keys.get(place, place), arm, seed)
+            study = studies.setdefault(cell[0], Study(cell[0], _metric(entries[0], records)))
+            for source in entries:
+                if source and source not in study.sources:
+                    _same_study(study, source, folder)
+                    study.sources.append(source)
             cells[cell] = _larger(cell, cells.get(cell), (folder, records))
         for found in reading.read_bought(folder):
             line = {**defaults, **found}

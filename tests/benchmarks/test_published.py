@@ -141,16 +141,25 @@ def test_packing_keeps_what_the_page_reads_and_no_text(tmp_path):
 def test_what_was_run_side_by_side_is_packed_together(tmp_path):
     from pack import pack
 
-    def folder(name: str, task: str):
+    def folder(name: str, task: str, seed: int = 0, labels: int = 50):
         (tmp_path / name).mkdir()
-        line = {"task": task, "metrics": {"accuracy": 0.5}}
+        line = {"task": task, "seed": seed, "metrics": {"accuracy": 0.5}}
         (tmp_path / name / "records.jsonl").write_text(json.dumps(line) + "\n")
-        (tmp_path / name / "studies.json").write_text(json.dumps([{"task": task}]))
+        entry = {"task": task, "seeds": [seed], "budget": {"labels": labels}}
+        (tmp_path / name / "studies.json").write_text(json.dumps([entry]))
         return tmp_path / name
 
     one, two, again = folder("one", "cola"), folder("two", "rte"), folder("again", "cola")
-    pack([one, two], tmp_path / "joined")
+    more, longer = folder("more", "cola", 1), folder("longer", "cola", 1, 60)
+    pack([one, two, more], tmp_path / "joined")
     found = json.loads((tmp_path / "joined" / "studies.json").read_text())
-    assert found == [{"task": "cola"}, {"task": "rte"}]
-    with pytest.raises(SystemExit, match="one study"):
+    assert [(line["task"], line["seeds"]) for line in found] == [
+        ("cola", [0]),
+        ("rte", [0]),
+        ("cola", [1]),
+    ]
+    with pytest.raises(SystemExit, match=r"one and .*again both have results of cola"):
         pack([one, again], tmp_path / "none")
+    with pytest.raises(SystemExit, match="other budgets of cola"):
+        pack([one, longer], tmp_path / "none")
+    assert not (tmp_path / "none").exists()
