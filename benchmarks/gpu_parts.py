@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import gpu_measure
 import policies
+import policies_options
 import tuning
 from gpu_measure import Clock, Matmul, Watchful
 from policies_cells import CONFIG, QUICK, Cells, Size, config_of, sized, write_material
@@ -139,12 +140,12 @@ class Bench:
             self.left_out.append(f"study: there is no {self.given.data / 'glue'}")
             return
         small, size = self.given.selector, TOY_STUDY if self.given.toy else QUICK
-        name = "sst2" if self.given.toy else policies.TASKS[0]
+        name = "sst2" if self.given.toy else policies_options.TASKS[0]
         out = self.given.out / policies.folder_of(name, small)
         task, size = sized(name, size)
         most = min(128, positions(small))
         own = (("backbone.dtype", DTYPE), ("backbone.max_tokens", most))
-        arms = policies.arms_of(quick=True, small=False)
+        arms = policies_options.arms_of(quick=True, small=False)
         arms = [arm._replace(keys=arm.keys + own) for arm in arms]
         material = write_material(out, self.given.data, task, size)
         first = config_of(material, small, size, arms[0], 0, small)

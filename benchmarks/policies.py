@@ -28,7 +28,8 @@ five, no `auto` unless --auto is given; some minutes.
 
 A run that was cut off goes on with the same --out. --records names a folder of packed cells: what
 they have is not run again, and finished cells are added to them; with --kept nothing is run, and
-arms and seeds that they lack are left out.
+arms and seeds that they lack are left out. Processes with other --seeds and another --out may share
+them.
 """
 
 import argparse
@@ -41,7 +42,6 @@ from typing import Any
 
 import numpy as np
 from policies_cells import (
-    LARGE,
     QUICK,
     RANDOM,
     SMALL,
@@ -54,6 +54,7 @@ from policies_cells import (
     write_material,
 )
 from policies_kept import Kept
+from policies_options import arms_of, named, options
 from policies_page import page, study_lines
 from policies_shares import FIXED, auto_over_best, charged, in_the_end, label_share
 from provenance import provenance
@@ -67,28 +68,6 @@ from enn_finetune.records import Record
 from enn_finetune.report.bill import Tariff, bill
 from enn_finetune.report.curves import MissingMatplotlibError
 from enn_finetune.report.money import PRICES, CostCurve, draw_money
-
-TASKS = ("sst2:rare", "cola", "rte", "sst2")
-MODES = (("proxy.modes", "lora"),)
-
-
-def arms_of(*, quick: bool, small: bool, auto: bool = True) -> list[Arm]:
-    """The arms of a study, random first; auto at the middle price only where it is quick.
-
-    `small`: those in which a small encoder selects are among them.
-    """
-    prices = () if not auto else PRICES[1:2] if quick else PRICES
-    found = [Arm(RANDOM), *(Arm(policy) for policy in FIXED)]
-    found += [Arm("auto", price, keys=() if quick else MODES) for price in prices]
-    if small:
-        found += [Arm(policy, small=True) for policy in FIXED]
-        found.append(Arm("svpp", small=True, keys=(("proxy.pseudo", 0.2),)))
-    return found
-
-
-def named(arms: Sequence[Arm], names: Sequence[str]) -> list[Arm]:
-    """Random, the fixed policies and, of the other arms, those with these names."""
-    return [arm for arm in arms if arm.name in (RANDOM, *FIXED, *names)]
 
 
 def study(records: Mapping[str, list[Record]], metric: str, speed: float) -> dict[str, Any]:
@@ -139,37 +118,6 @@ def study(records: Mapping[str, list[Record]], metric: str, speed: float) -> dic
     }
 
 
-def options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, default=Path("../shared"), help="has glue and models")
-    parser.add_argument("--out", type=Path, help="default: runs/policies, runs/policies-quick")
-    parser.add_argument("--records", type=Path, help="packed cells to go on from and to add to")
-    parser.add_argument("--kept", action="store_true", help="the page of --records, nothing is run")
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--auto", action="store_true", help="with --quick: auto too")
-    parser.add_argument("--no-auto", action="store_true", help="no auto, which is half of the time")
-    parser.add_argument("--no-small", action="store_true", help="the encoder selects for itself")
-    parser.add_argument(
-        "--arms", nargs="+", help='of the others these alone, by name, as "auto (crowd)"'
-    )
-    parser.add_argument("--tasks", nargs="+")
-    parser.add_argument("--encoders", nargs="+", help="names of folders in DATA/models, or paths")
-    parser.add_argument("--seeds", type=int)
-    parser.add_argument("--small", help="the selector for others; default: the 3-layer encoder")
-    given = parser.parse_args(arguments)
-    given.tasks = given.tasks or (TASKS[:1] if given.quick else TASKS)
-    given.encoders = given.encoders or ([SMALL] if given.quick else [SMALL, LARGE])
-    if given.kept and given.records is None:
-        parser.error("--kept: name the folder of packed cells with --records")
-    known = [arm.name for arm in arms_of(quick=given.quick, small=True)]
-    if absent := [name for name in given.arms or () if name not in known]:
-        parser.error(f"--arms: no arm is called {absent[0]!r}; there are {', '.join(known)}")
-    given.out = given.out or Path("runs") / ("policies-quick" if given.quick else "policies")
-    return given
-
-
 def folder_of(task: str, encoder: Path) -> str:
     """What the folder and the picture of a study are called."""
     return f"{task.replace(':', '-')}-{encoder.name}"
@@ -194,7 +142,7 @@ def run_study(
         cells = Cells(first, out, display, kept)
         configs = {
             (seed, arm): config_of(material, encoder, size, arm, seed, small)
-            for seed in range(size.seeds)
+            for seed in range(*(given.seeds or (0, size.seeds)))
             for arm in arms
         }
         if given.kept:
@@ -238,9 +186,8 @@ def mean(values: Sequence[float | None]) -> float | None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    given, began = options(arguments), time.monotonic()
+    given, began = options(arguments, __doc__), time.monotonic()
     size = QUICK if given.quick else WHOLE
-    size = size._replace(seeds=given.seeds or size.seeds)
     small = find(given, given.small or SMALL)
     studies: dict[str, Any] = {}
     for task in given.tasks:

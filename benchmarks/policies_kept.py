@@ -14,7 +14,7 @@ from typing import TypedDict
 from pack import packed, record
 
 from enn_finetune.config import Config
-from enn_finetune.files import atomic_write, sha256
+from enn_finetune.files import atomic_write, claim, sha256
 from enn_finetune.records import Record
 
 SUFFIX = ".jsonl.xz"
@@ -57,10 +57,7 @@ class Kept:
     def __init__(self, folder: Path | None, study: str) -> None:
         """Read them, if there are any; without a folder nothing is kept."""
         self._path = None if folder is None else folder / (study + SUFFIX)
-        self._cells: dict[str, Cell] = {}
-        if self._path is not None and self._path.exists():
-            lines = lzma.decompress(self._path.read_bytes()).decode().splitlines()
-            self._cells = {cell["key"]: cell for cell in map(json.loads, lines)}
+        self._cells = self._read()
 
     def __len__(self) -> int:
         """How many there are."""
@@ -75,14 +72,23 @@ class Kept:
         self._cells[cell["key"]] = cell
 
     def write(self) -> None:
-        """Put what there is in place of what was read."""
+        """Put what there is in place of what was read, with what another process has added."""
         if self._path is None or not self._cells:
             return
-        lines = [
-            {**cell, "records": [record({**one}) for one in cell["records"]]}
-            for cell in self._cells.values()
-        ]
-        atomic_write(self._path, packed(lines, dict))
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with claim(self._path.with_suffix(".lock"), wait=True):
+            self._cells = self._read() | self._cells
+            lines = [
+                {**cell, "records": [record({**one}) for one in cell["records"]]}
+                for cell in self._cells.values()
+            ]
+            atomic_write(self._path, packed(lines, dict))
+
+    def _read(self) -> dict[str, Cell]:
+        if self._path is None or not self._path.exists():
+            return {}
+        lines = lzma.decompress(self._path.read_bytes()).decode().splitlines()
+        return {cell["key"]: cell for cell in map(json.loads, lines)}
 
 
 def digest(rows: list[int]) -> str:

@@ -197,7 +197,7 @@ def test_a_page_of_many_tasks_begins_with_all_of_them(summary: Summary, tmp_path
     places = [value for name, value in found.attributes if name == "id"]
     assert {link[1:] for link in links} == set(places) == {"task-1", "task-2"}
     overview = found.text[: found.text.index("Of 2 prioritised arms")]
-    assert "Of 4 comparisons of a prioritised arm with random selection, on 2 tasks, 2" in overview
+    assert "Of 4 comparisons of a prioritised arm with the baseline, on 2 tasks, 2" in overview
     assert "2 lost, 0 are not settled" in overview
     with pytest.raises(ValueError, match="at least one task"):
         report.write_page(tmp_path / "none.html", "None", [])

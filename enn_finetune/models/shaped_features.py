@@ -25,8 +25,10 @@ enough to tell).
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -82,19 +84,25 @@ def pool_shapes(
         )
     if not exponents or min(exponents) < 0:
         raise ValueError(f"exponents must be some numbers of at least 0, got {tuple(exponents)}")
-    features = jnp.asarray(pool_features, jnp.float32)
-    mean = jnp.mean(features, axis=0)
-    readings = _readings(features.reshape(len(features), views, -1))
-    decomposed = [_decompose(read(features, mean, reading)) for reading in readings]
-    vectors, values, sizes = (jnp.stack(part) for part in zip(*decomposed, strict=True))
+    mean, readings, vectors, values = _decomposed(jnp.asarray(pool_features, jnp.float32), views)
     return ShapedPool(
         mean,
-        readings / sizes[:, None],
+        readings,
         vectors,
         values,
         jnp.asarray(exponents, jnp.float32),
         None if classes is None else jnp.asarray(classes, jnp.float32),
     )
+
+
+@partial(jax.jit, static_argnames="views")
+def _decomposed(features: Array, views: int) -> tuple[Array, Array, Array, Array]:
+    """Mean, readings, eigenvectors and eigenvalues of a pool's features (N, V * D)."""
+    mean = jnp.mean(features, axis=0)
+    readings = _readings(features.reshape(len(features), views, -1))
+    decomposed = [_decompose(read(features, mean, reading)) for reading in readings]
+    vectors, values, sizes = (jnp.stack(part) for part in zip(*decomposed, strict=True))
+    return mean, readings / sizes[:, None], vectors, values
 
 
 def read(features: Array, mean: Array, reading: Array) -> Array:

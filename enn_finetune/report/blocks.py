@@ -17,6 +17,7 @@ from enn_finetune.report.words import (
     outcome,
     points_text,
     ratio_text,
+    reference,
     tally,
     verdicts,
 )
@@ -199,7 +200,7 @@ def score_cell(mean: float, ci95: list[float] | None) -> Element:
 
 
 def matching_table(summary: Summary) -> Element:
-    """Labels that random selection needs for what each arm scores at round label counts."""
+    """Labels that the baseline needs for what each arm scores at round label counts."""
     arms = {key: arm for key, arm in summary["arms"].items() if arm["role"] != "baseline"}
     columns = matched_columns(summary)
     rows: list[Row] = []
@@ -211,10 +212,10 @@ def matching_table(summary: Summary) -> Element:
         rows.append([arm_name(styles, key), *cells])
     header: Row = ["arm", *(f"at {labels:,.0f} labels" for labels in columns.values())]
     note = (
-        "How many times as many labels random selection needs to score what the arm scores there, "
-        f"with 95 % intervals: first the system ratio, against {summary['baseline']}; under it "
-        "acquisition alone, against random selection with the same head. '>': it never scores as "
-        "much within its budget. '<': it scores more from its first evaluation on. An end of an "
+        f"How many times as many labels {reference(summary)} needs to score what the arm scores "
+        f"there, with 95 % intervals: first the system ratio, against {summary['baseline']}; under "
+        "it acquisition alone, against random selection with the same head. '>': it never scores "
+        "as much within its budget. '<': it scores more from its first evaluation on. An end of an "
         "interval is open ('from', 'up to') where too many resamples do so."
     )
     return grid(header, rows, note, class_="heat")

@@ -43,7 +43,7 @@ def _counted(studies: Mapping[str, Mapping[str, ArmJson]]) -> str:
     open_ = kinds.count("unsettled")
     tasks = f"{len(studies)} task{'s' if len(studies) != 1 else ''}"
     return (
-        f"Of {len(kinds)} comparisons of a prioritised arm with random selection, on {tasks}, "
+        f"Of {len(kinds)} comparisons of a prioritised arm with the baseline, on {tasks}, "
         f"{kinds.count('fewer')} needed fewer labels, {kinds.count('more')} lost, "
         f"{open_} {'is' if open_ == 1 else 'are'} not settled."
     )
@@ -66,7 +66,7 @@ def _map(tasks: Sequence[Overseen]) -> Element:
     header: Row = ["arm", *(element("a", task.task, href=f"#{task.anchor}") for task in tasks)]
     others = list(dict.fromkeys(s["split"] for task in tasks for s in task.summaries[1:]))
     note = (
-        "Labels random selection needs for the target / labels the arm needs: the system ratio "
+        "Labels the baseline needs for the target / labels the arm needs: the system ratio "
         "with its 95 % interval; under it acquisition alone (against random selection with the "
         f"same head){' and the system ratio on the split ' + ', '.join(others) if others else ''}. "
         "'<': the target was not reached. Coloured where the whole interval lies on one side of 1: "

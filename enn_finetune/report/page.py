@@ -182,8 +182,8 @@ def _method(summary: Summary) -> list[Child]:
         "System ratio": "labels the baseline needs for the target / labels the arm needs.",
         "Acquisition alone": "the same against random selection with the arm's own head, at the "
         "score which that reaches at its full budget.",
-        "Matching": "at a label count of the arm: the labels with which random selection has the "
-        "arm's score there, over that count.",
+        "Matching": "at a label count of the arm: the labels with which the baseline has the arm's "
+        "score there, over that count.",
         "Area gained": "the mean of the curve over the labels that both arms cover, less that of "
         "the other arm on the same seed. The mean over tasks weighs them alike; its interval "
         "(Welch and Satterthwaite's) is of the seeds' noise on these tasks.",

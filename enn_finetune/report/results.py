@@ -16,6 +16,7 @@ from enn_finetune.report.words import (
     outcome,
     points_text,
     ratio_text,
+    reference,
 )
 from enn_finetune.savings import MeanJson, RatioJson, Row, Summary
 
@@ -37,8 +38,8 @@ def results_document(figures: Sequence[Figures], title: str = "Results") -> str:
     ]
     if len(figures) > 1:
         parts += ["## All tasks", "", *_overview(figures)]
-    for reference, rows in against(list(figures)).items():
-        parts += [f"### Area gained over {reference}", "", *_gains(rows, figures)]
+    for other, rows in against(list(figures)).items():
+        parts += [f"### Area gained over {other}", "", *_gains(rows, figures)]
     for found in figures:
         parts += _study(found)
     return "\n".join(parts).rstrip() + "\n"
@@ -174,7 +175,8 @@ def _matching(summary: Summary) -> Lines:
     if not rows:
         return []
     header = ["arm", *(f"at {labels:,.0f}" for labels in columns.values())]
-    what = "How many times as many labels random selection needs to match the arm at a label count:"
+    baseline = reference(summary)
+    what = f"How many times as many labels {baseline} needs to match the arm at a label count:"
     return [what, "", *markdown_table(header, rows)]
 
 

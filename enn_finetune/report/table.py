@@ -65,8 +65,8 @@ def summary_table(summary: Mapping[str, object]) -> Group:
     parts = [names[start : start + COLUMNS] for start in range(0, len(names), COLUMNS)]
     made = [_tasks({name: tasks[name] for name in part}, studies) for part in parts]
     made[-1].caption = (
-        "labels random selection needs for its score at the full budget / labels the arm needs: "
-        "system (random with the baseline's head) / acquisition alone (random with the same head)\n"
+        "labels the baseline needs for its score at the full budget / labels the arm needs: "
+        "system / acquisition alone (against random selection with the same head)\n"
         "green: fewer labels, red: lost, yellow: not settled; <: target not reached"
     )
     return Group(*made)

@@ -66,25 +66,32 @@ def test_a_task_with_a_rare_class_has_more_test_rows():
 
 
 def test_auto_is_no_arm_of_a_quick_study_unless_asked_for():
-    import policies
+    import policies_options
 
     for auto, count in ((False, 0), (True, 1)):
-        arms = policies.arms_of(quick=True, small=False, auto=auto)
+        arms = policies_options.arms_of(quick=True, small=False, auto=auto)
         assert [arm.policy for arm in arms[:4]] == ["random", "standard", "svpp", "asvp"]
         assert sum(arm.policy == "auto" for arm in arms) == count
-    assert sum(arm.policy == "auto" for arm in policies.arms_of(quick=False, small=True)) == 3
+    assert (
+        sum(arm.policy == "auto" for arm in policies_options.arms_of(quick=False, small=True)) == 3
+    )
 
 
 def test_arms_are_left_out_by_name_but_for_those_that_all_are_measured_against(capsys):
-    import policies
+    import policies_options
 
-    arms = policies.arms_of(quick=False, small=True)
-    found = [arm.name for arm in policies.named(arms, ["auto (crowd)"])]
+    arms = policies_options.arms_of(quick=False, small=True)
+    found = [arm.name for arm in policies_options.named(arms, ["auto (crowd)"])]
     assert found == ["random", "standard", "svpp", "asvp", "auto (crowd)"]
     with pytest.raises(SystemExit):
-        policies.options(["--arms", "auto"])
+        policies_options.options(["--arms", "auto"], None)
     assert "no arm is called 'auto'; there are random, " in capsys.readouterr().err
-    assert policies.options(["--arms", "svpp small selector"]).arms == ["svpp small selector"]
+    given = policies_options.options(["--arms", "svpp small selector", "--seeds", "3:5"], None)
+    assert (given.arms, given.seeds) == (["svpp small selector"], (3, 5))
+    assert policies_options.options(["--seeds", "2"], None).seeds == (0, 2)
+    with pytest.raises(SystemExit):
+        policies_options.options(["--seeds", "few"], None)
+    assert "--seeds: expected a number or START:STOP, got 'few'" in capsys.readouterr().err
 
 
 def test_a_page_of_what_is_kept_has_whole_seeds_and_whole_arms():
@@ -293,7 +300,12 @@ def test_kept_cells_are_known_by_what_they_depend_on_not_by_where_it_lay(toy_dat
     records = [record("svpp", 0, 20, 0.123456789, 1.0)]
     where = {"commit": "abc", "bought": "def"}
     kept.add(Cell(arm="svpp", seed=0, key=keys["one"], **where, records=records))
+    beside = Kept(tmp_path / "kept", "study")
+    beside.add(Cell(arm="asvp", seed=0, key="another's", **where, records=records))
     kept.write()
+    beside.write()
+    assert len(Kept(tmp_path / "kept", "study")) == 2, "processes with other seeds share the file"
+    assert len([*(tmp_path / "kept").iterdir()]) == 1
     found = Kept(tmp_path / "kept", "study").find(keys["one"])
     assert found is not None
     assert found["commit"] == "abc"
