@@ -167,11 +167,14 @@ def test_every_shipped_benchmark_can_be_planned(name):
         assert study.config.task.carve in ((0,) if name == "paper" else carved)
 
 
-def test_the_committed_records_are_of_the_benchmark_as_shipped():
-    """Those of quick were run when standard.toml was called so."""
-    path = ROOT / "benchmarks" / "records" / "quick" / "studies.json"
+@pytest.mark.parametrize(
+    ("records", "config"),
+    [("quick", "quick"), ("standard-minilm", "standard"), ("online", "standard")],
+)
+def test_the_committed_records_are_of_the_benchmark_as_shipped(records, config):
+    path = ROOT / "benchmarks" / "records" / records / "studies.json"
     known = {one["config_hash"] for one in json.loads(path.read_text("utf-8"))}
-    planned = {one.config.hash for one in plan(load_bench(ROOT / "configs/standard.toml")).studies}
+    planned = {one.config.hash for one in plan(load_bench(ROOT / f"configs/{config}.toml")).studies}
     assert known <= planned
 
 
