@@ -97,6 +97,8 @@ def study(records: Mapping[str, list[Record]], metric: str, speed: float) -> dic
             "money_in_the_end": {p.name: in_the_end(costs["arms"][name], p) for p in PRICES},
         }
     share = label_share(every, metric, "asvp", "standard")
+    proxies = [*records["svpp"], *records["asvp"]]
+    aligned = savings.summarise(proxies, metric, "svpp", split="test")["arms"]["asvp"]
     return {
         "metric": metric,
         "target": summary["target"],
@@ -106,6 +108,7 @@ def study(records: Mapping[str, list[Record]], metric: str, speed: float) -> dic
         "asvp_label_share": share.value,
         "asvp_label_share_ci95": share.ci95,
         "asvp_label_share_is_a_bound": share.bound,
+        "asvp_area_over_svpp": aligned["auc_gain"],
         "asvp_compute_share": arms["asvp"]["flops"] / arms["standard"]["flops"],
         "auto_over_best_fixed": {p.name: auto_over_best(arms, p.name)[0] for p in PRICES},
         "auto_is_a_bound": [p.name for p in PRICES if auto_over_best(arms, p.name)[1]],

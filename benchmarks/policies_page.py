@@ -96,6 +96,14 @@ def share_line(found: Mapping[str, Any]) -> str:
     return f"- asvp saves {share:.2f}{ends} of the labels that standard saves{most}, and {cost}."
 
 
+def aligned_line(found: Mapping[str, Any]) -> str:
+    """What fine-tuning in between, and computing features anew, is worth."""
+    gain = found["asvp_area_over_svpp"]
+    ends = None if gain["ci95"] is None else [100 * end for end in gain["ci95"]]
+    points = f"{100 * gain['mean']:+.2f}{interval(ends, '+.1f')}"
+    return f"- asvp over svpp, whose features stay as they are: {points} points of area."
+
+
 def study_lines(name: str, found: Mapping[str, Any]) -> list[str]:
     """One study: its table, and a sentence a price."""
     title = f"## {name}"
@@ -109,7 +117,7 @@ def study_lines(name: str, found: Mapping[str, Any]) -> list[str]:
     if len(commits) > 1:
         notes.append("- **More than one**: what changed between them may be in the differences.")
     lines = [title, "", *([f"Size: {size}.", ""] if size else []), target, "", *table(found), ""]
-    return [*lines, *price_lines(found), share_line(found), *notes, ""]
+    return [*lines, *price_lines(found), share_line(found), aligned_line(found), *notes, ""]
 
 
 def page(studies: Mapping[str, Any]) -> str:

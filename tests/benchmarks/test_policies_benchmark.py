@@ -170,6 +170,9 @@ def test_shares_and_costs_are_what_the_curves_say():
     assert found["arms"]["asvp"]["labels_to_target"] == pytest.approx(110)
     assert found["asvp_label_share"] == pytest.approx(0.9)
     assert found["asvp_compute_share"] == pytest.approx(0.1)
+    aligned = found["asvp_area_over_svpp"]
+    assert aligned["mean"] > 0
+    assert aligned["ci95"] == [pytest.approx(aligned["mean"])] * 2
     hours = 3 * 1e11 * 110 / 1e11 / 3600
     cost = found["arms"]["asvp"]["money_to_target"]["crowd"]
     assert cost == pytest.approx(110 * 0.01 + hours)
