@@ -169,7 +169,12 @@ def test_every_shipped_benchmark_can_be_planned(name):
 
 @pytest.mark.parametrize(
     ("records", "config"),
-    [("quick", "quick"), ("standard-minilm", "standard"), ("online", "standard")],
+    [
+        ("quick", "quick"),
+        ("quick-fresh", "quick"),
+        ("standard-minilm", "standard"),
+        ("online", "standard"),
+    ],
 )
 def test_the_committed_records_are_of_the_benchmark_as_shipped(records, config):
     path = ROOT / "benchmarks" / "records" / records / "studies.json"
