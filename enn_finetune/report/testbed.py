@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from enn_finetune import files
-from enn_finetune.report.reading import PAGE, summary_of
+from enn_finetune.report.reading import PAGE, SUMMARY, summary_of
 from enn_finetune.report.table import COLOURS
 from enn_finetune.report.testbed_active import Active, figures
 from enn_finetune.report.testbed_joint import figures as joint_figures
@@ -48,7 +48,7 @@ def run(folder: Path, out: Path | None = None, *, resamples: int = RESAMPLES) ->
     """
     path = folder / REPORT if out is None else Path(out)
     to = summary_of(path, "supervised")
-    found, beside = read(folder), path.parent
+    found = read(folder)
     baseline, reference = _roles(found.study)
     active = {}
     for way in WAYS:
@@ -67,11 +67,13 @@ def run(folder: Path, out: Path | None = None, *, resamples: int = RESAMPLES) ->
         "paper": PAPER,
         "study": found.study,
     }
-    (beside / FIGURES).mkdir(parents=True, exist_ok=True)
+    # Beside another page the figures are called after this one, as its summary is.
+    drawn = path.parent / (FIGURES if to.name == SUMMARY else f"{path.stem}.{FIGURES}")
+    drawn.mkdir(parents=True, exist_ok=True)
     files.atomic_write(to, json.dumps(summary_json, indent=1) + "\n")
     supervised = cast(dict[str, dict], summary_json["supervised"])
     for name, picture in (figures(active) | joint_figures(supervised, reference)).items():
-        files.atomic_write(beside / FIGURES / f"{name}.svg", picture)
+        files.atomic_write(drawn / f"{name}.svg", picture)
     files.atomic_write(path, page(active, summary_json))
     return summary_json
 

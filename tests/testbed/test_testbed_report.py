@@ -242,6 +242,17 @@ def test_supervised_scores_alone_are_drawn_too(tmp_path):
     assert len(list((tmp_path / "out" / testbed.FIGURES).iterdir())) == 3
 
 
+def test_two_pages_in_one_folder_keep_their_own_figures(tmp_path):
+    write(tmp_path / "one", supervised_lines({"epinet": 0.1}, problems=1))
+    write(tmp_path / "two", supervised_lines({"epinet": 0.9}, problems=1))
+    for name in ("one", "two"):
+        testbed.run(tmp_path / name, tmp_path / f"{name}.html", resamples=20)
+    first, second = tmp_path / testbed.FIGURES, tmp_path / f"two.{testbed.FIGURES}"
+    pictures = {path.name: path.read_text() for path in first.iterdir()}
+    assert len(pictures) == 3
+    assert pictures != {path.name: path.read_text() for path in second.iterdir()}
+
+
 def test_the_excess_of_the_marginal_kl_is_shown_where_it_is_recorded(tmp_path):
     lines = supervised_lines({"epinet": -0.5})
     for line in lines:
