@@ -164,7 +164,7 @@ def test_every_shipped_benchmark_can_be_planned(name):
     for study in found.studies:
         assert {file.bench.baseline, file.bench.own} <= {str(arm) for arm in study.arms}
         carved = ("auto",) if study.place.regime == "frozen" else ("auto", 2000)
-        assert study.config.task.carve in ((0,) if name == "paper" else carved)
+        assert study.config.task.carve in carved
 
 
 @pytest.mark.parametrize(
