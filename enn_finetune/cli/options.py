@@ -89,7 +89,8 @@ def parser() -> argparse.ArgumentParser:
     )
     after.add_argument(
         "--describe", action="append", default=[], metavar="CLASS: TEXT",
-        help="a class, a colon, what it is: of every class, or of none (repeatable)",
+        help="a class, a colon, what it is: of every class, or of none (repeatable; @FILE has "
+        "one a line)",
     )  # fmt: skip
     after.add_argument("--model", type=Path, metavar="DIR", help="save what all labels give there")
     after.add_argument("--seed", type=int, default=0, help="of indices and of rules that draw")

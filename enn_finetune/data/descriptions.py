@@ -2,11 +2,40 @@
 
 import difflib
 from collections.abc import Sequence
+from pathlib import Path
 
+from enn_finetune import files
 from enn_finetune.data.faults import DataError
+
+FILE = "@"
+"""What a value begins with that is not an entry but the name of a file of them."""
 
 Descriptions = tuple[tuple[str, ...], ...]
 """For each of C classes the sentences that describe it, one or more."""
+
+
+def entries_of(values: Sequence[str]) -> list[str]:
+    """The entries that values give: each is one itself, or `@FILE` is a file of them, one a line.
+
+    Raises:
+      InputError: no such file (what is there is said), or it is not UTF-8 or has no entry.
+    """
+    found: list[str] = []
+    for value in values:
+        if not value.startswith(FILE):
+            found.append(value)
+            continue
+        path = Path(value.removeprefix(FILE)).expanduser()
+        files.check_file(path)
+        try:
+            text = path.read_text("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path}: is not UTF-8 ({error}); save it as UTF-8") from None
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        if not lines:
+            raise DataError(f"{path}: found no line; write CLASS: and what it is, one a line")
+        found += lines
+    return found
 
 
 def described_classes(entries: Sequence[str], classes: Sequence[str] = ()) -> dict[str, list[str]]:

@@ -17,7 +17,7 @@ from enn_finetune.config import Config, PlainValue, build
 from enn_finetune.config.rules import RuleName
 from enn_finetune.config.schema import HeadConfig
 from enn_finetune.data.catalogue import Task
-from enn_finetune.data.descriptions import Descriptions, described_classes
+from enn_finetune.data.descriptions import Descriptions, described_classes, entries_of
 from enn_finetune.data.descriptions import describe as describe_classes
 from enn_finetune.data.faults import DataError
 from enn_finetune.data.oracle import Oracle
@@ -82,9 +82,10 @@ def run(
       model: where to save the classifier that all labels give, for `score`; it may take the place
         of an earlier one of `next`. Where every text has a label that is all that is done.
       seed: of the indices and of rules that draw.
-      describe: entries `CLASS: a sentence`, of all classes: what the encoder makes of them is what
-        the head begins with (`models/class_prior.py`), so that it says something of every text
-        before the first label. A class is what stands before the first colon. `COLD` is asked
+      describe: entries `CLASS: a sentence`, of all classes, or `@FILE` for a file of them, one a
+        line: what the encoder makes of them is what the head begins with (`models/class_prior.py`),
+        so that it says something of every text before the first label. A class is what stands
+        before the first colon. `COLD` is asked
         until two classes have labels even so: it bought better first rows than what such a head
         is unsure of (benchmarks/NOTES.md).
       quiet: print nothing.
@@ -94,6 +95,7 @@ def run(
     """
     _check_free(out, model)
     _check_names(text, pair, label)
+    describe = _entries(describe)
     declared = _declared(describe, pair)
     texts = read(sources, text=text, pair=pair, label=label, declared=declared)
     descriptions = _descriptions(describe, texts.classes)
@@ -154,6 +156,13 @@ def _check_names(text: str, pair: str | None, label: str) -> None:
             f"--text, --pair, --label: {', '.join(twice)} stands for two things; each of these and "
             f"the output's own {', '.join(PREDICTED)} is a column by itself"
         )
+
+
+def _entries(values: Sequence[str]) -> list[str]:
+    try:
+        return entries_of(values)
+    except InputError as error:
+        raise InputError(f"--describe: {error}") from None
 
 
 def _declared(entries: Sequence[str], pair: str | None) -> list[str]:

@@ -340,12 +340,16 @@ def test_described_classes_are_known_before_a_row_has_them(pool, tmp_path, encod
     assert f"| described as | {'; '.join(WORDS)} |" in card
 
 
-def test_words_alone_make_a_model(pool, tmp_path, encoder):
+def test_words_alone_make_a_model_and_may_stand_in_a_file(pool, tmp_path, encoder):
     model = tmp_path / "model"
-    found = ask([pool], tmp_path / "one.csv", encoder, describe=WORDS, model=model)
+    (tmp_path / "words.txt").write_text("\ufeff" + "\r\n\r\n".join(WORDS[1:]), "utf-8")
+    words = [WORDS[0], f"@{tmp_path / 'words.txt'}"]
+    found = ask([pool], tmp_path / "one.csv", encoder, describe=words, model=model)
     assert load_classifier(model).labels == ("high", "low", "mid")
     assert found.history.standing is not None
-    assert "| labels bought | 0 |" in (model / "README.md").read_text("utf-8")
+    card = (model / "README.md").read_text("utf-8")
+    assert "| labels bought | 0 |" in card
+    assert f"| described as | {'; '.join(WORDS)} |" in card
 
 
 @pytest.mark.parametrize(
@@ -354,10 +358,18 @@ def test_words_alone_make_a_model(pool, tmp_path, encoder):
         (WORDS[:2], None, "--describe: no description of 'mid'.*misspelt"),
         (["high"], None, "--describe: 'high' does not describe a class"),
         (WORDS, "pair", "--describe: a sentence about a class is not like two texts"),
+        (["@{here}/none.txt"], None, "--describe: .*none.txt: no such file; its folder holds"),
+        (["@{here}/empty.txt"], None, "--describe: .*empty.txt: found no line"),
+        (["@{here}/latin.txt"], None, "--describe: .*latin.txt: is not UTF-8"),
+        (["@{here}/few.txt"], None, "--describe: no description of 'mid'"),
     ],
 )
 def test_descriptions_that_cannot_be_used_are_refused(tmp_path, words, pair, message):
     rows = tiny_runs.write_rows(tmp_path / "rows.csv", ROWS)
+    (tmp_path / "empty.txt").write_text("\n \n")
+    (tmp_path / "latin.txt").write_bytes("high: für\n".encode("latin-1"))
+    (tmp_path / "few.txt").write_text("\n".join(WORDS[:2]))
+    words = [word.format(here=tmp_path) for word in words]
     with pytest.raises(InputError, match=message):
         run([rows], tmp_path / "out.csv", describe=words, pair=pair, quiet=True)
     assert not (tmp_path / "out.csv").exists()
