@@ -22,6 +22,7 @@ from enn_finetune.files import atomic_write
 
 Line = dict[str, object]
 STUDIES = "studies.json"
+STUDY = "study.json"  # of a testbed
 CELL = ("task", "pool", "backbone", "tune", "regime", "head", "rule", "seed")
 READ = ("rounds", "disagreeing", "classes")
 DECIMALS = 6
@@ -91,6 +92,10 @@ def place(line: Line) -> tuple[object, ...]:
 
 def pack(sources: Sequence[Path], target: Path) -> None:
     """Write the files of folders into another one."""
+    sources = list(dict.fromkeys(one.resolve() for one in sources))
+    testbeds = [str(one) for one in sources if (one / STUDY).exists()]
+    if len(sources) > 1 and testbeds:
+        raise SystemExit(f"{', '.join(testbeds)}: of a testbed; pack each by itself")
     by_folder = [lines_of(one / "records.jsonl") for one in sources]
     refuse_cells_twice(sources, by_folder)
     records = [line for lines in by_folder for line in lines]
@@ -103,8 +108,8 @@ def pack(sources: Sequence[Path], target: Path) -> None:
     if found:
         atomic_write(target / STUDIES, json.dumps(found, indent=2, ensure_ascii=False) + "\n")
     for one in sources:
-        if (one / "study.json").exists():  # of a testbed
-            shutil.copy(one / "study.json", target / "study.json")
+        if (one / STUDY).exists():
+            shutil.copy(one / STUDY, target / STUDY)
 
 
 if __name__ == "__main__":

@@ -67,8 +67,14 @@ def options(arguments: Sequence[str] | None, description: str | None) -> argpars
 
 
 def span(text: str) -> tuple[int, int]:
-    """Seeds as `enn-finetune bench` takes them."""
+    """The first seed and the one after the last, as `enn-finetune bench` takes them.
+
+    Raises:
+      ArgumentTypeError: neither how many, from 1, nor START:STOP with 0 <= START < STOP.
+    """
     try:
         return TypeAdapter(Span).validate_python(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"expected a number or START:STOP, got {text!r}") from None
+        raise argparse.ArgumentTypeError(
+            f"expected how many, from 1, or START:STOP with 0 <= START < STOP, got {text!r}"
+        ) from None

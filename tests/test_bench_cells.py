@@ -6,7 +6,7 @@ import pytest
 import tiny_bench
 import tiny_runs
 
-from enn_finetune.bench import run, store
+from enn_finetune.bench import jobs, run, store
 from enn_finetune.bench.plan import plan
 from enn_finetune.bench.replay import Lists
 from enn_finetune.bench.run import _jobs
@@ -149,3 +149,25 @@ def test_every_shipped_benchmark_runs_when_shrunk(name, world, tmp_path):
     assert found.failed == ()
     arms = sum(len(study.arms) for study in plan(file).studies)
     assert found.complete == found.done == arms >= (6 if name == "paper" else 14)
+
+
+def test_programs_are_forgotten_between_problems_alone(monkeypatch):
+    """Also after one that failed."""
+    forgotten, made = [], []
+
+    def ground(problem):
+        made.append(problem)
+        if problem == "bad":
+            raise ValueError(problem)
+        return f"ground of {problem}"
+
+    monkeypatch.setattr(jobs, "forget_programs", lambda: forgotten.append(made[-1]))
+    monkeypatch.setattr(jobs, "Ground", ground)
+    one = jobs.OneGround()
+    a, b, bad = (str(name) for name in ("a", "b", "bad"))
+    assert [one(a), one(a), one(b)] == ["ground of a", "ground of a", "ground of b"]
+    assert forgotten == ["a"]
+    with pytest.raises(ValueError, match="bad"):
+        one(bad)
+    assert one(a) == "ground of a"
+    assert (forgotten, made) == (["a", "b", "bad"], ["a", "b", "bad", "a"])

@@ -1,6 +1,7 @@
 """Mapped arrays that are what their digest says, and locks that spare double work."""
 
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -81,6 +82,30 @@ def test_a_claim_waits_for_the_holder(tmp_path):
         order.append("released")
     thread.join(60)
     assert order == ["released", True]
+
+
+def test_a_claim_is_one_blocks_alone_while_others_come_and_wait(tmp_path):
+    """A holder removes the file that others may be waiting for, and the next one makes another."""
+    path, inside, most, enough = tmp_path / "lock", [], [], threading.Barrier(8)
+
+    def often() -> None:
+        enough.wait(60)
+        for _ in range(40):
+            with files.claim(path, wait=True) as mine:
+                assert mine
+                inside.append(1)
+                most.append(len(inside))
+                time.sleep(1e-4)
+                inside.pop()
+
+    threads = [threading.Thread(target=often) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(most) == 320
+    assert max(most) == 1
+    assert not path.exists()
 
 
 def test_a_claim_is_given_up_on_an_error(tmp_path):

@@ -240,5 +240,8 @@ def test_entries_of_one_study_in_one_file_are_all_told(
     (study,) = read_folders([made.write(tmp_path / "joined", rows, sources=entries)]).values()
     assert [source["command"] for source in study.sources] == ["bench 0:2", "bench 2:4"]
     entries[1]["data_fingerprint"] = "other"
-    with pytest.raises(InputError, match="joined: cola has other data here"):
+    with pytest.raises(InputError, match=r"joined: cola has other data here .* entry of this one"):
         read_folders([made.write(tmp_path / "mixed" / "joined", rows, sources=entries)])
+    entries = [made.source(rows, budget={"labels": labels}) for labels in (50, 60)]
+    with pytest.raises(InputError, match="cola has entries of 50 labels and of 60 labels in"):
+        read_folders([made.write(tmp_path / "longer", rows, sources=entries)])

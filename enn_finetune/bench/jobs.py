@@ -68,13 +68,15 @@ class OneGround:
 
     def __init__(self) -> None:
         self._ground: tuple[Problem, Ground] | None = None
+        self._used = False
 
     def __call__(self, problem: Problem) -> Ground:
         """The problem's ground; what another one took is given back."""
         if self._ground is None or self._ground[0] is not problem:
-            if self._ground is not None:
-                self._ground = None
+            self._ground = None
+            if self._used:  # before the first one there is nothing to give back
                 forget_programs()
+            self._used = True  # even by one that fails
             self._ground = (problem, Ground(problem))
         return self._ground[1]
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from enn_finetune import files
 from enn_finetune.data.faults import DataError
+from enn_finetune.errors import InputError
 
 FILE = "@"
 """What a value begins with that is not an entry but the name of a file of them."""
@@ -17,8 +18,11 @@ Descriptions = tuple[tuple[str, ...], ...]
 def entries_of(values: Sequence[str]) -> list[str]:
     """The entries that values give: each is one itself, or `@FILE` is a file of them, one a line.
 
+    In a file a class may be called anything: there `@` is a sign like others.
+
     Raises:
-      InputError: no such file (what is there is said), or it is not UTF-8 or has no entry.
+      InputError: no such file (what is there is said), or one that cannot be read.
+      DataError: it is not UTF-8, has no line, or one that describes no class (which is said).
     """
     found: list[str] = []
     for value in values:
@@ -31,10 +35,17 @@ def entries_of(values: Sequence[str]) -> list[str]:
             text = path.read_text("utf-8-sig")
         except UnicodeDecodeError as error:
             raise DataError(f"{path}: is not UTF-8 ({error}); save it as UTF-8") from None
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+        lines = {n: line for n, line in enumerate(text.splitlines(), 1) if line.strip()}
         if not lines:
             raise DataError(f"{path}: found no line; write CLASS: and what it is, one a line")
-        found += lines
+        for number, line in lines.items():
+            try:
+                described_classes([line])
+            except DataError as error:
+                raise DataError(f"{path}, line {number}: {error}") from None
+        found += lines.values()
     return found
 
 

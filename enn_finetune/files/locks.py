@@ -13,17 +13,14 @@ def claim(path: PathLike, *, wait: bool) -> Iterator[bool]:
     """Hold the lock file `path` within the block, and remove it at the end.
 
     Gives False where another process (or another block of this one) holds it and `wait` is False.
-    It spares double work and protects nothing: the block looks whether the work was done meanwhile,
-    and writes atomically. Where files cannot be locked (a read-only folder, some network file
-    systems) it therefore gives True.
+    Where files cannot be locked (a read-only folder, some network file systems) it gives True, so
+    that what the block writes has to be written atomically all the same.
     """
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError:
-        yield True
+    descriptor, mine = _opened(path, wait)
+    if descriptor is None:
+        yield mine
         return
     try:
-        mine = _locked(descriptor, wait)
         try:
             yield mine
         finally:
@@ -31,6 +28,26 @@ def claim(path: PathLike, *, wait: bool) -> Iterator[bool]:
                 with suppress(OSError):
                     os.unlink(path)
     finally:
+        os.close(descriptor)
+
+
+def _opened(path: PathLike, wait: bool) -> tuple[int | None, bool]:
+    """The lock file, open (None where it cannot be), and whether it is ours.
+
+    A holder removes its file at the end: who waited for that one holds what no longer stands
+    there, while the next comer makes and locks another. So it is tried again until both are one.
+    """
+    while True:
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError:
+            return None, True
+        mine = _locked(descriptor, wait)
+        try:
+            if not mine or os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                return descriptor, mine
+        except FileNotFoundError:
+            pass
         os.close(descriptor)
 
 

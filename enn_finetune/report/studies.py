@@ -75,7 +75,7 @@ def read_folders(folders: Sequence[Path]) -> dict[str, Study]:
         sources: dict[StudyKey, list[Line]] = {}
         for entry in reading.read_studies(folder):
             sources.setdefault(_place(entry), []).append(entry)
-        keys = {place: place._replace(budget=_budget(one[0])) for place, one in sources.items()}
+        keys = {place: _with_budget(place, one, folder) for place, one in sources.items()}
         for (place, arm, seed), records in _cells(reading.read_records(folder), defaults).items():
             entries, cell = sources.get(place, [defaults]), (keys.get(place, place), arm, seed)
             study = studies.setdefault(cell[0], Study(cell[0], _metric(entries[0], records)))
@@ -106,6 +106,17 @@ def _place(line: Line) -> StudyKey:
     key = StudyKey(*(str(line.get(name) or "") for name in PLACE))
     task, _, pool = key.task.partition(":")
     return key._replace(task=task or "task", pool=key.pool or pool or "plain")
+
+
+def _with_budget(place: StudyKey, entries: Sequence[Line], folder: Path) -> StudyKey:
+    """A study's key with the budget that its entries in one folder name."""
+    budgets = list(dict.fromkeys(map(_budget, entries)))
+    if len(budgets) > 1:
+        raise InputError(
+            f"{folder}: {place.task} has entries of {' and of '.join(budgets)} in studies.json; "
+            "report them apart"
+        )
+    return place._replace(budget=budgets[0])
 
 
 def _budget(source: Line) -> str:
@@ -148,24 +159,22 @@ def _metric(source: Line, records: Sequence[Record]) -> str:
 
 def _same_study(study: Study, source: Line, folder: Path) -> None:
     """Refuse to pair figures of another metric, of other data, or made with other settings."""
+    what = f"{folder}: {study.key.task}"
+    apart = "an earlier folder (or entry of this one); report them apart"
     named = source.get("metric", study.metric)
     if named != study.metric:
-        raise InputError(
-            f"{folder}: {study.key.task} is scored by {named} here and by {study.metric} in an "
-            "earlier folder; report them apart"
-        )
+        raise InputError(f"{what} is scored by {named} here and by {study.metric} in {apart}")
     data = {str(e["data_fingerprint"]) for e in [*study.sources, source] if "data_fingerprint" in e}
     if len(data) > 1:
         raise InputError(
-            f"{folder}: {study.key.task} has other data here ({source['data_fingerprint']}) than "
-            "in an earlier folder; report them apart"
+            f"{what} has other data here ({source['data_fingerprint']}) than in {apart}"
         )
     for earlier in study.sources:
         differing = _differing(earlier, source)
         if differing:
             raise InputError(
-                f"{folder}: {study.key.task} was run with other settings here than in an earlier "
-                f"folder ({', '.join(differing)}), so its arms cannot be paired; report them apart"
+                f"{what} was run with other settings here ({', '.join(differing)}), so that its "
+                f"arms cannot be paired, than in {apart}"
             )
 
 

@@ -1,4 +1,4 @@
-"""The report of a testbed study: report.html, summary.json and figures in its folder."""
+"""The report of a testbed study: a page, with its summary and a folder of figures beside it."""
 
 import json
 from pathlib import Path
@@ -36,12 +36,17 @@ def holds(folder: Path) -> bool:
 
 
 def run(folder: Path, out: Path | None = None, *, resamples: int = RESAMPLES) -> Json:
-    """Write the page of a study's folder, summary.json and figures beside it; returns the summary.
+    """Write the page of a study's folder and, beside it, its summary and a folder of figures.
+
+    They are summary.json and figures; of a page beside another, b.summary.json and b.figures.
 
     Args:
       folder: of `enn-finetune testbed`.
       out: the page; report.html in the folder if left out.
       resamples: of the bootstrap.
+
+    Returns:
+      What the summary holds.
 
     Raises:
       InputError: no study there, damaged files, or other results beside the page.

@@ -5,14 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
-import tiny_bert
-
-
-def toy(**changes):
-    import policies_cells
-
-    toy = policies_cells.Size(40, 5, 20, 20, 8, 4, 4, 1, 3, 2)
-    return toy._replace(**changes)
+from policies_made import record, toy
 
 
 def test_test_rows_are_in_no_pool(toy_data, tmp_path):
@@ -63,88 +56,6 @@ def test_a_task_with_a_rare_class_has_more_test_rows():
     assert size.rare > 0
     assert size.held > toy().held
     assert policies_cells.sized("cola", toy(), large=True)[1].every > toy().every
-
-
-def test_auto_is_no_arm_of_a_quick_study_unless_asked_for():
-    import policies_options
-
-    for auto, count in ((False, 0), (True, 1)):
-        arms = policies_options.arms_of(quick=True, small=False, auto=auto)
-        assert [arm.policy for arm in arms[:4]] == ["random", "standard", "svpp", "asvp"]
-        assert sum(arm.policy == "auto" for arm in arms) == count
-    assert (
-        sum(arm.policy == "auto" for arm in policies_options.arms_of(quick=False, small=True)) == 3
-    )
-
-
-def test_arms_are_left_out_by_name_but_for_those_that_all_are_measured_against(capsys):
-    import policies_options
-
-    arms = policies_options.arms_of(quick=False, small=True)
-    found = [arm.name for arm in policies_options.named(arms, ["auto (crowd)"])]
-    assert found == ["random", "standard", "svpp", "asvp", "auto (crowd)"]
-    with pytest.raises(SystemExit):
-        policies_options.options(["--arms", "auto"], None)
-    assert "no arm is called 'auto'; there are random, " in capsys.readouterr().err
-    given = policies_options.options(["--arms", "svpp small selector", "--seeds", "3:5"], None)
-    assert (given.arms, given.seeds) == (["svpp small selector"], (3, 5))
-    assert policies_options.options(["--seeds", "2"], None).seeds == (0, 2)
-    with pytest.raises(SystemExit):
-        policies_options.options(["--seeds", "few"], None)
-    assert "--seeds: expected a number or START:STOP, got 'few'" in capsys.readouterr().err
-
-
-def test_a_page_of_what_is_kept_has_whole_seeds_and_whole_arms():
-    import policies
-    from policies_cells import Arm
-
-    random, standard, svpp, asvp, auto = arms = [
-        Arm(name) for name in ("random", "standard", "svpp", "asvp", "auto")
-    ]
-    kept = {(seed, arm) for seed in (0, 1, 3) for arm in arms} | {(2, random), (2, svpp), (2, auto)}
-    kept -= {(3, auto)}
-
-    class Cells:
-        def has(self, config):
-            return config in kept
-
-    every = {(seed, arm): (seed, arm) for seed in range(5) for arm in arms}
-    found = policies.there(Cells(), every)
-    assert {seed for seed, _ in found} == {0, 1, 3}
-    assert {arm for _, arm in found} == {random, standard, svpp, asvp}, "auto lacks a seed"
-    kept.clear()
-    with pytest.raises(SystemExit, match="no seed"):
-        policies.there(Cells(), every)
-
-
-def test_a_page_of_nothing_is_not_written(tmp_path, capsys):
-    import policies
-
-    given = ["--kept", "--tasks", "cola", "--encoders", "some/bert", "--out", str(tmp_path / "out")]
-    with pytest.raises(SystemExit, match="nothing is kept in"):
-        policies.main([*given, "--records", str(tmp_path)])
-    assert "cola, bert: nothing is kept of it" in capsys.readouterr().out
-    assert not (tmp_path / "out").exists()
-    with pytest.raises(SystemExit):
-        policies.main(given)
-    assert "name the folder of packed cells with --records" in capsys.readouterr().err
-
-
-def record(arm, seed, labels, score, flops):
-    parts = {part: {"flops": flops, "seconds": 1.0} for part in ("encoding", "scoring", "training")}
-    return {
-        "step": labels,
-        "labels_bought": labels,
-        "split": "test",
-        "metrics": {"accuracy": score},
-        "seconds": 1.0,
-        "refreshed": [],
-        "arm": arm,
-        "head": "trained",
-        "rule": arm,
-        "seed": seed,
-        **parts,
-    }
 
 
 def made(needs):
@@ -272,48 +183,6 @@ def test_the_script_ends_with_one_json_object_and_goes_on(toy_data, tmp_path, mo
     for name, one in line["studies"].items():
         labels = {arm: row["labels_to_target"] for arm, row in one["arms"].items()}
         assert labels == {a: r["labels_to_target"] for a, r in kept[name]["arms"].items()}
-
-
-def test_kept_cells_are_known_by_what_they_depend_on_not_by_where_it_lay(toy_data, tmp_path):
-    import policies_cells
-    from policies_kept import Cell, Kept, key_of
-
-    encoder = toy_data / "models" / "paraphrase-MiniLM-L3-v2"
-    keys = {}
-    for name, task, size, rows in (
-        ("one", "sst2", toy(), "f"),
-        ("elsewhere", "sst2", toy(), "f"),
-        ("other rows", "sst2", toy(), "g"),
-        ("other size", "sst2", toy(round=5), "f"),
-    ):
-        material = policies_cells.write_material(tmp_path / name, toy_data, task, size)
-        arm = policies_cells.Arm("svpp")
-        config = policies_cells.config_of(material, encoder, size, arm, 0, encoder)
-        keys[name] = key_of(config, rows)
-    assert keys["one"] == keys["elsewhere"]
-    assert len({*keys.values()}) == 3
-    other = tmp_path / "weights" / encoder.name
-    tiny_bert.write(other)
-    (other / "model.safetensors").write_bytes(b"other weights")
-    config = policies_cells.config_of(material, other, size, arm, 0, other)
-    assert key_of(config, "f") != keys["other size"]
-
-    kept = Kept(tmp_path / "kept", "study")
-    assert kept.find(keys["one"]) is None
-    records = [record("svpp", 0, 20, 0.123456789, 1.0)]
-    where = {"commit": "abc", "bought": "def"}
-    kept.add(Cell(arm="svpp", seed=0, key=keys["one"], **where, records=records))
-    beside = Kept(tmp_path / "kept", "study")
-    beside.add(Cell(arm="asvp", seed=0, key="another's", **where, records=records))
-    kept.write()
-    beside.write()
-    assert len(Kept(tmp_path / "kept", "study")) == 2, "processes with other seeds share the file"
-    assert len([*(tmp_path / "kept").iterdir()]) == 1
-    found = Kept(tmp_path / "kept", "study").find(keys["one"])
-    assert found is not None
-    assert found["commit"] == "abc"
-    assert found["records"][0]["metrics"] == {"accuracy": 0.123457}
-    assert Kept(None, "study").find(keys["one"]) is None
 
 
 def test_a_cell_that_another_config_began_is_not_gone_on_with(toy_data, tmp_path, monkeypatch):

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+README = ROOT / "README.md"
 
 
 def test_the_readme_has_the_table_of_the_page():
     from intended_table import PAGE, table
 
     lines = "\n".join(table(PAGE.read_text("utf-8")))
-    readme = (ROOT / "README.md").read_text("utf-8")
+    readme = README.read_text("utf-8")
     assert lines in readme, "run benchmarks/intended_table.py and paste its table"
 
 
@@ -22,7 +23,7 @@ def test_the_readme_has_the_table_of_described_classes():
     from described_table import PAGE, table
 
     lines = "\n".join(table(PAGE.read_text("utf-8")))
-    readme = (ROOT / "README.md").read_text("utf-8")
+    readme = README.read_text("utf-8")
     assert lines in readme, "run benchmarks/described_table.py and paste its table"
 
 
@@ -62,7 +63,7 @@ def policies(page: str) -> list[tuple[str, dict[str, list[str]]]]:
 def test_the_readme_has_the_figures_of_the_policies_page():
     """A table for each study in which `standard` saved labels, in the page's order."""
     page = (ROOT / "benchmarks" / "POLICIES.md").read_text("utf-8")
-    readme = (ROOT / "README.md").read_text("utf-8")
+    readme = README.read_text("utf-8")
     readme = readme.split("## Who chooses")[1].split("\n## ")[0]
     studies = [one for one in policies(page) if "\n- asvp saves" in one[0]]
     assert studies
@@ -85,7 +86,7 @@ def test_the_readme_has_the_figures_of_the_policies_page():
 
 def test_the_readme_says_what_was_found_where_nothing_was_saved():
     page = (ROOT / "benchmarks" / "POLICIES.md").read_text("utf-8")
-    readme = (ROOT / "README.md").read_text("utf-8").split("**On SST-2 as it is**")[1]
+    readme = README.read_text("utf-8").split("**On SST-2 as it is**")[1]
     sst2, cola = " ".join(readme.split("\n\n")[0].split()).split("**On CoLA**")
     kept = [one for one in policies(page) if "standard saves no label here" in one[0]]
     found = {study.split(",")[0]: (study, figures) for study, figures in kept}
@@ -102,10 +103,68 @@ def test_the_readme_says_what_was_found_where_nothing_was_saved():
     assert f"and {max(scores('cola').values())} at the most" in cola
     area, low, high = three(found["cola"][1]["asvp"][1])
     assert f"({area} points of area, {low} to {high})" in cola
-    for policy, score in scores("sst2").items():
-        assert score in sst2, policy
+    ends = scores("sst2")
+    assert f"random selection ends at an accuracy of {ends.pop('random')}" in sst2
+    for policy, score in ends.items():
+        assert f"`{policy}` at {score}" in sst2
+    for text, task in ((sst2, "sst2"), (cola, "cola")):
+        (share,) = re.findall(r"it takes 0(\.\d+) of its operations", found[task][0])
+        assert f"at {share} of `standard`'s operations" in text
     area, low, high = three(found["sst2"][0].split("features stay as they are: ")[1])
     assert f"{area} points of area ({low} to {high})" in sst2
+
+
+ARMS = {
+    "`confident_coreset`": "epinet/confident_coreset",
+    "power sampling by margin": "epinet/power4_margin",
+    "margin on the epinet": "epinet/margin",
+    "`badge`": "epinet/badge",
+    "margin on the plain head": "linear/margin",
+}
+
+
+def spread(text: str) -> tuple[float, ...]:
+    """The numbers of "+1.2 points (3.4 to 5.6)"."""
+    return tuple(float(number) for number in re.findall(r"[-+]?\d*\.\d+", text)[:3])
+
+
+def by_arm(name: str, title: str) -> dict[str, dict[str, str]]:
+    """The first table after a title of a page: arm -> column -> cell."""
+    from described_table import rows_after
+
+    page = (ROOT / "benchmarks" / f"{name}.md").read_text("utf-8")
+    header, *body = rows_after(page, title)
+    return {row[0]: dict(zip(header, row, strict=True)) for row in body}
+
+
+@pytest.mark.parametrize("name", ["QUICK", "QUICK-FRESH"])
+def test_the_readme_has_the_gains_of_the_quick_benchmark(name):
+    lines = README.read_text("utf-8").splitlines()
+    (line,) = (one for one in lines if one.startswith("|") and f"[{name}.md]" in one)
+    rows = by_arm(name, "### Area gained over linear/random")
+    for words, arm in ARMS.items():
+        (said,) = re.findall(rf"{words} ([-+][^)]*\))", line)
+        found = pytest.approx(spread(rows[arm]["mean over tasks"]), abs=0.051)
+        assert spread(said) == found, arm
+    behind = [
+        spread(rows[f"{head}/margin"]["messages:repeated"])[0] for head in ("epinet", "linear")
+    ]
+    assert "({:.1f} and {:.1f})".format(*behind) in line
+
+
+def test_the_readme_has_the_figures_of_the_online_page():
+    (line,) = (one for one in README.read_text("utf-8").splitlines() if "[ONLINE.md]" in one)
+    dev, held = (by_arm("ONLINE", f"### sst2, {split} split") for split in ("dev", "held"))
+    said = {"variance on the epinet": "epinet/variance", "margin on it": "epinet/margin"}
+    for words, arm in {**said, "on the plain head": "linear/margin"}.items():
+        value, _, ends = held[arm]["system"].partition(" ")
+        assert f"{words} {value} fewer {ends}" in line or f"{words} {value} {ends}" in line
+    assert f"from {held['linear/random']['labels to 0.857']} labels on" in line
+    assert f"does at {dev['epinet/random']['labels to 0.809']}" in line
+    rules = [row for arm, row in dev.items() if not arm.endswith("/random")]
+    ends_at = sorted(row["accuracy at the end"][1:5] for row in rules)
+    assert f"{ends_at[0]} to {ends_at[-1]}" in line
+    assert all(row["labels to 0.809"].startswith(">") for row in rules)
 
 
 def test_packing_keeps_what_the_page_reads_and_no_text(tmp_path):
@@ -173,4 +232,11 @@ def test_what_was_run_side_by_side_is_packed_together(tmp_path):
         pack([one, again], tmp_path / "none")
     with pytest.raises(SystemExit, match="other budgets of cola"):
         pack([one, longer], tmp_path / "none")
+    for name in ("more", "longer"):
+        (tmp_path / name / "study.json").write_text("{}")
+    with pytest.raises(SystemExit, match=r"more, .*longer: of a testbed; pack each by itself"):
+        pack([more, longer], tmp_path / "none")
     assert not (tmp_path / "none").exists()
+    pack([one, tmp_path / "." / "one"], tmp_path / "once")
+    (line,) = lzma.decompress((tmp_path / "once/records.jsonl.xz").read_bytes()).splitlines()
+    assert json.loads(line)["task"] == "cola"

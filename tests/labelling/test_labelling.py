@@ -1,12 +1,12 @@
 """`enn-finetune next`: what is read of the files, what is chosen, what is said, what is kept."""
 
-import csv
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny_runs
+from asked import ROWS, TRUTH, ask, rows_of, session
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score
@@ -19,59 +19,6 @@ from enn_finetune.labelling import run
 from enn_finetune.labelling.rows import NONE, read
 from enn_finetune.labelling.standing import History, Round, kappa
 from enn_finetune.models.classifier import load_classifier
-
-ROWS = tiny_runs.sentences(tiny_runs.TRAIN_ROWS, 1)
-TRUTH = {str(row["text"]): str(row["label"]) for row in ROWS}
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory):
-    return str(tiny_runs.write_world(tmp_path_factory.mktemp("world")) / "bert")
-
-
-@pytest.fixture
-def pool(tmp_path):
-    """The texts without labels, and a column that is nobody's business."""
-    rows = [{"id": row["id"], "text": row["text"]} for row in ROWS]
-    return tiny_runs.write_rows(tmp_path / "pool.csv", rows)
-
-
-def ask(sources, out, encoder, **options):
-    given = {
-        "count": 5,
-        "rule": "margin",
-        "encoder": [encoder],
-        "max_tokens": 16,
-        "quiet": True,
-    } | options
-    return run(sources, out, **given)
-
-
-def rows_of(path: Path) -> list[dict[str, str]]:
-    if path.suffix == ".jsonl":
-        return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        return list(csv.DictReader(file))
-
-
-def answer(path: Path) -> None:
-    """Label every row that is asked about."""
-    rows = rows_of(path)
-    for row in rows:
-        row["label"] = TRUTH[row["text"]]
-    tiny_runs.write_rows(path, rows)
-
-
-def session(pool, folder, encoder, rounds, **options):
-    """Ask and answer; the files, and what each call came to."""
-    files, found = [pool], []
-    for number in range(rounds):
-        out = folder / f"round{number}.csv"
-        found.append(ask(files, out, encoder, **options))
-        answer(out)
-        files.append(out)
-    return files, found
-
 
 # A session
 
@@ -300,137 +247,3 @@ def test_kappa_is_the_librarys(seed, classes, rows):
 def test_three_rounds_that_agree_settle_it(agreements, settled):
     rounds = [Round("f", 10 * n, 0.9, 0.1, one) for n, one in enumerate(agreements)]
     assert History(rounds, None, None).settled is settled
-
-
-WORDS = ["high: f g h f g", "low: a b c a b", "mid: d e d e d"]
-
-
-def test_descriptions_say_something_of_every_text_before_the_first_label(
-    pool, tmp_path, encoder, capsys
-):
-    found = ask([pool], tmp_path / "one.csv", encoder, describe=WORDS, quiet=False)
-    assert (found.rule, len(found.rows)) == ("typiclust", 5)
-    (words,) = found.history.rounds
-    assert (words.file, words.labels) == ("descriptions alone", 0)
-    assert {row["enn_label"] for row in rows_of(tmp_path / "one.csv")} <= {"high", "low", "mid"}
-    assert all(0 < float(row["enn_probability"]) <= 1 for row in rows_of(tmp_path / "one.csv"))
-    said = capsys.readouterr().out
-    assert "descriptions alone" in said
-    assert "fewer than two classes have labels" in said
-    answer(tmp_path / "one.csv")
-    again = ask([pool, tmp_path / "one.csv"], tmp_path / "two.csv", encoder, describe=WORDS)
-    assert again.rule == "margin"
-    assert [one.labels for one in again.history.rounds] == [0, 5]
-    assert [one.expected is None for one in again.history.rounds] == [True, False]
-    guessed = {row["text"]: row["enn_label"] for row in rows_of(tmp_path / "one.csv")}
-    right = sum(TRUTH[text] == label for text, label in guessed.items())
-    assert again.history.words == (5, right), "what they said before they saw the labels"
-    assert not set(again.rows) & set(found.rows)
-
-
-def test_described_classes_are_known_before_a_row_has_them(pool, tmp_path, encoder):
-    first = [row for row in ROWS if row["label"] != "mid"][:8]
-    labelled = tiny_runs.write_rows(tmp_path / "first.csv", first)
-    model = tmp_path / "model"
-    out = tmp_path / "two.csv"
-    ask([pool, labelled], out, encoder, describe=WORDS, model=model)
-    assert load_classifier(model).labels == ("high", "low", "mid")
-    card = (model / "README.md").read_text("utf-8")
-    assert "| labels bought | 8 |" in card
-    assert f"| described as | {'; '.join(WORDS)} |" in card
-
-
-def test_words_alone_make_a_model_and_may_stand_in_a_file(pool, tmp_path, encoder):
-    model = tmp_path / "model"
-    (tmp_path / "words.txt").write_text("\ufeff" + "\r\n\r\n".join(WORDS[1:]), "utf-8")
-    words = [WORDS[0], f"@{tmp_path / 'words.txt'}"]
-    found = ask([pool], tmp_path / "one.csv", encoder, describe=words, model=model)
-    assert load_classifier(model).labels == ("high", "low", "mid")
-    assert found.history.standing is not None
-    card = (model / "README.md").read_text("utf-8")
-    assert "| labels bought | 0 |" in card
-    assert f"| described as | {'; '.join(WORDS)} |" in card
-
-
-@pytest.mark.parametrize(
-    ("words", "pair", "message"),
-    [
-        (WORDS[:2], None, "--describe: no description of 'mid'.*misspelt"),
-        (["high"], None, "--describe: 'high' does not describe a class"),
-        (WORDS, "pair", "--describe: a sentence about a class is not like two texts"),
-        (["@{here}/none.txt"], None, "--describe: .*none.txt: no such file; its folder holds"),
-        (["@{here}/empty.txt"], None, "--describe: .*empty.txt: found no line"),
-        (["@{here}/latin.txt"], None, "--describe: .*latin.txt: is not UTF-8"),
-        (["@{here}/few.txt"], None, "--describe: no description of 'mid'"),
-    ],
-)
-def test_descriptions_that_cannot_be_used_are_refused(tmp_path, words, pair, message):
-    rows = tiny_runs.write_rows(tmp_path / "rows.csv", ROWS)
-    (tmp_path / "empty.txt").write_text("\n \n")
-    (tmp_path / "latin.txt").write_bytes("high: für\n".encode("latin-1"))
-    (tmp_path / "few.txt").write_text("\n".join(WORDS[:2]))
-    words = [word.format(here=tmp_path) for word in words]
-    with pytest.raises(InputError, match=message):
-        run([rows], tmp_path / "out.csv", describe=words, pair=pair, quiet=True)
-    assert not (tmp_path / "out.csv").exists()
-
-
-def test_one_described_class_is_refused_and_words_are_no_round_to_agree_with(
-    pool, tmp_path, encoder
-):
-    with pytest.raises(InputError, match="--describe: found one class, 'low'; describe two"):
-        run([pool], tmp_path / "out.csv", describe=["low: a b"], quiet=True)
-    files, _ = session(pool, tmp_path, encoder, 2, describe=WORDS, count=12)
-    found = ask(files, tmp_path / "next.csv", encoder, describe=WORDS)
-    assert [one.agreement is None for one in found.history.rounds] == [True, True, False]
-
-
-# What looks like a mistake
-
-
-def test_a_file_that_was_asked_for_and_not_answered_is_named(pool, tmp_path, encoder, capsys):
-    out = tmp_path / "round0.csv"
-    ask([pool], out, encoder)
-    ask([pool, out], tmp_path / "again.csv", encoder, quiet=False)
-    said = capsys.readouterr().err
-    assert f"warning: {out}: `next` wrote it, and none of its rows has a label" in said
-    answer(out)
-    ask([pool, out], tmp_path / "round1.csv", encoder, quiet=False)
-    assert "warning" not in capsys.readouterr().err
-
-
-def test_an_edited_text_is_named_with_its_place(pool, tmp_path, encoder):
-    out = tmp_path / "round0.csv"
-    ask([pool], out, encoder)
-    answer(out)
-    rows = rows_of(out)
-    rows[2]["text"] += " (sic)"
-    tiny_runs.write_rows(out, rows)
-    (doubt,) = read([pool, out]).doubts
-    assert doubt.startswith(f"{out}: texts that stand in no file it was asked of: 1, such as '")
-    assert "(sic)' in line 4; a text that was edited is another row" in doubt
-    assert read([out]).doubts == [], "the pool need not be there any more"
-    assert read([pool]).doubts == []
-
-
-def test_labelled_rows_may_leave_the_pool_and_a_sheet_may_have_an_answered_copy(
-    pool, tmp_path, encoder
-):
-    blank, done = tmp_path / "round1.csv", tmp_path / "round1-done.csv"
-    ask([pool], blank, encoder)
-    done.write_bytes(blank.read_bytes())
-    answer(done)
-    assert read([pool, blank, done]).doubts == []
-    asked = {row["text"] for row in rows_of(done)}
-    rest = [row for row in rows_of(pool) if row["text"] not in asked]
-    assert read([tiny_runs.write_rows(tmp_path / "rest.csv", rest), done]).doubts == []
-
-
-def test_numbered_files_out_of_order_are_named(pool, tmp_path, encoder):
-    files = [tmp_path / f"round{number}.csv" for number in (1, 10, 2)]
-    for number, file in enumerate(files):
-        ask([pool, *files[:number]], file, encoder)
-        answer(file)
-    (doubt,) = read([pool, *files]).doubts
-    assert doubt.startswith(f"{files[1]} stands before {files[2]}: files count in the order")
-    assert read([pool, files[0], files[2], files[1]]).doubts == []
