@@ -199,6 +199,9 @@ def test_a_page_of_many_tasks_begins_with_all_of_them(summary: Summary, tmp_path
     overview = found.text[: found.text.index("Of 2 prioritised arms")]
     assert "Of 4 comparisons of a prioritised arm with the baseline, on 2 tasks, 2" in overview
     assert "2 lost, 0 are not settled" in overview
+    for words in ("won / not settled / lost", "mean over tasks"):  # before what may need scrolling
+        assert overview.index(words) < overview.index("second task", overview.index(words))
+        assert "first task" not in overview[: overview.index(words)].rpartition("arm")[2]
     with pytest.raises(ValueError, match="at least one task"):
         report.write_page(tmp_path / "none.html", "None", [])
 

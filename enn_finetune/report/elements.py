@@ -60,7 +60,7 @@ def grid(
     ]
     table = element("table", class_=class_)
     if caption:
-        table.append(element("caption", caption))
+        table.append(element("caption", element("span", caption)))
     table.extend([element("thead", head), element("tbody", *body)])
     return element("div", table, class_="scroll")
 

@@ -61,9 +61,11 @@ def _map(tasks: Sequence[Overseen]) -> Element:
     for name in arms:
         kinds = [outcome(found[name]["system_ratio"]) for found in mains if name in found]
         count = " / ".join(str(kinds.count(kind)) for kind in ("fewer", "unsettled", "more"))
-        row: Row = [element("span", name, class_="nowrap")]
-        rows.append([*row, *(_cell(task, name) for task in tasks), count])
-    header: Row = ["arm", *(element("a", task.task, href=f"#{task.anchor}") for task in tasks)]
+        row: Row = [element("span", name, class_="nowrap"), _unbroken(count)]
+        rows.append([*row, *(_cell(task, name) for task in tasks)])
+    # What sums up the tasks comes first: many of them do not fit a window.
+    header: Row = ["arm", "won / not settled / lost"]
+    header += [element("a", task.task, href=f"#{task.anchor}") for task in tasks]
     others = list(dict.fromkeys(s["split"] for task in tasks for s in task.summaries[1:]))
     note = (
         "Labels the baseline needs for the target / labels the arm needs: the system ratio "
@@ -72,7 +74,7 @@ def _map(tasks: Sequence[Overseen]) -> Element:
         "'<': the target was not reached. Coloured where the whole interval lies on one side of 1: "
         "green-blue for fewer labels, orange for a loss."
     )
-    return grid([*header, "won / not settled / lost"], rows, note, class_="heat")
+    return grid(header, rows, note, class_="heat")
 
 
 def _cell(task: Overseen, name: str) -> Element:
@@ -107,14 +109,18 @@ def gains_table(rows: Mapping[str, Gains], tasks: Sequence[str], reference: str)
         ]
         count = f"{found.wins} / {found.losses} of {len(found.tasks)}"
         name = element("span", arm, class_="nowrap")
-        row: Row = [name, *cells]
-        body.append([*row, _gain(found.mean), count] if len(tasks) > 1 else row)
+        row: Row = [name, _gain(found.mean), _unbroken(count)] if len(tasks) > 1 else [name]
+        body.append([*row, *cells])
     note = (
         f"Points of area under the learning curve above {reference} on the same seeds, with 95 % "
         "intervals; the mean weighs all its tasks alike, and its interval is of the seeds' noise."
     )
     means = ["mean over tasks", "tasks ahead / behind"] if len(tasks) > 1 else []
-    return grid(["arm", *tasks, *means], body, note)
+    return grid(["arm", *means, *tasks], body, note)
+
+
+def _unbroken(text: str) -> Element:
+    return element("td", text, class_="nowrap")
 
 
 def _gain(found: MeanJson) -> Element:

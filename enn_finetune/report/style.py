@@ -63,12 +63,15 @@ figure { margin: 0; break-inside: avoid; }
 .scroll { overflow-x: auto; margin: .6rem 0; }
 table { border-collapse: collapse; width: 100%; font-size: .92rem;
   font-variant-numeric: tabular-nums; }
-caption { text-align: left; caption-side: bottom; max-width: 76rem; padding: .5rem 0 0; }
+caption { text-align: left; caption-side: bottom; padding: .5rem 0 0; }
+caption span { display: block; position: sticky; left: 0;
+  max-width: min(76rem, calc(100vw - 5rem)); }
 th, td { padding: .42rem .7rem; text-align: right; border-bottom: 1px solid var(--line);
   vertical-align: top; }
 th { font-weight: 600; }
 thead th { border-bottom: 2px solid var(--line); vertical-align: bottom; line-height: 1.3; }
 th:first-child, td:first-child, .text { text-align: left; }
+.scroll th:first-child { position: sticky; left: 0; background: var(--paper); z-index: 1; }
 tbody th, .nowrap { white-space: nowrap; }
 tbody tr { break-inside: avoid; }
 td .small, th .small { display: block; white-space: nowrap; font-weight: 400; }
