@@ -1,5 +1,6 @@
 """Benchmarks: every fault is found before any work; cells whose encoder is trained."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,8 @@ def test_trained_cells_go_on_from_their_checkpoint(world, tmp_path, monkeypatch,
     last = records[-1]
     assert last["labels_bought"] == 16
     assert last["training"]["flops"] > last["scoring"]["flops"] > 0
+    (entry,) = json.loads((tmp_path / "a" / store.STUDIES).read_text())
+    assert ("rounds" in entry["budget"]) == (regime == "pool")  # online every batch is one
     saves = 2 if regime == "pool" else 5
     with (
         pytest.raises(tiny_bench.Crash),

@@ -174,6 +174,11 @@ def test_a_baseline_that_learned_nothing_is_said_to() -> None:
     assert cautions_of({RANDOM: straight(0.001), "linear / margin": straight(0.002)}) == []
 
 
+def test_few_seeds_are_no_sign_of_nothing_learned() -> None:
+    (note,) = cautions_of({RANDOM: straight(0), "linear / margin": straight(-0.001)}, seeds=2)
+    assert note.startswith("There are 2 seeds")
+
+
 def test_arms_at_the_target_before_a_rule_chose_are_named() -> None:
     arms = {RANDOM: straight(0.001), "linear / margin": straight(0.002)}
     (note,) = cautions_of(arms | {"linear / entropy": lambda labels: 0.7})

@@ -173,13 +173,14 @@ class _Runner:
 
 def entry(study: Study, problem: Problem, wanted: Plan) -> PlainDict:
     """What studies.json says of a study, but for what has been run of it."""
-    budget = study.config.budget
+    budget, online = study.config.budget, study.place.regime == "online"
+    rounds: PlainDict = {} if online else {"rounds": list(budget.rounds)}
     return {
         "metric": problem.task.metrics[0],
         "classes": list(problem.task.classes),
         "config_hash": study.config.hash,
         "data_fingerprint": problem.fingerprint,
-        "budget": {"labels": budget.labels, "start": budget.start, "rounds": list(budget.rounds)},
+        "budget": {"labels": budget.labels, "start": budget.start, **rounds},
         "pool_rows": len(problem.pool),
         "splits": {part.name: len(part.rows) for part in problem.evaluations},
         "baseline": wanted.bench.baseline,

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from enn_finetune.savings.curves import Stack, mean_interval
+from enn_finetune.savings.reach import FEWEST
 from enn_finetune.savings.schema import ArmJson
 
 
@@ -17,9 +18,13 @@ def cautions(base: Stack, arms: Mapping[str, ArmJson]) -> list[str]:
 
 
 def _unlearned(base: Stack) -> list[str]:
-    """The target is no higher than where the curves begin, so there is nothing to save."""
+    """The target is no higher than where the curves begin, so there is nothing to save.
+
+    Of few seeds nothing is settled, which is said elsewhere: that is no sign of nothing learned.
+    """
     gained = mean_interval(base.scores[:, -1] - base.scores[:, 0])
-    if len(base.labels) == 1 or gained.low is None or gained.low > 0:
+    few = len(base.seeds) < FEWEST
+    if few or len(base.labels) == 1 or gained.low is None or gained.low > 0:
         return []
     return [
         f"{base.arm} is not settled to score more with {base.labels[-1]:,.0f} labels than with "
