@@ -70,7 +70,15 @@ def studies(sources: Sequence[Path], records: Sequence[Line]) -> list[Line]:
         if budgets.setdefault(place(entry), entry.get("budget")) != entry.get("budget"):
             named = " ".join(str(part) for part in place(entry))
             raise SystemExit(f"two of the folders have other budgets of {named}; pack them apart")
-    return kept
+    return [without_steps(entry) for entry in kept]
+
+
+def without_steps(entry: Line) -> Line:
+    """An entry of studies.json; online every step is a round, and early ones listed them all."""
+    budget = entry.get("budget")
+    if entry.get("regime") != "online" or not isinstance(budget, Mapping):
+        return entry
+    return {**entry, "budget": {name: budget[name] for name in budget if name != "rounds"}}
 
 
 def refuse_cells_twice(sources: Sequence[Path], records: Sequence[Sequence[Line]]) -> None:

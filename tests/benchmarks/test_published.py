@@ -208,6 +208,16 @@ def test_packing_keeps_what_the_page_reads_and_no_text(tmp_path):
     assert json.loads((tmp_path / "target" / "studies.json").read_text()) == [entry]
 
 
+def test_packing_leaves_out_the_steps_of_an_online_study():
+    from pack import without_steps
+
+    budget = {"labels": 9, "start": 3, "rounds": [3, 6, 9]}
+    pool = {"regime": "pool", "budget": budget}
+    assert without_steps(pool) == pool
+    online = without_steps({"regime": "online", "budget": budget})
+    assert online == {"regime": "online", "budget": {"labels": 9, "start": 3}}
+
+
 def test_what_was_run_side_by_side_is_packed_together(tmp_path):
     from pack import pack
 
