@@ -5,10 +5,14 @@ knows row numbers only. It serves any random-access source and any scoring funct
 state is a small JSON object: restored at any step, it goes on with the same rows.
 """
 
+import math
 from collections.abc import Callable, Iterator
-from typing import Literal, Protocol, TypedDict, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 import numpy as np
+
+from enn_finetune.loader_state import LoaderState, check_state
+from enn_finetune.shares import Shares, check_shares
 
 Arrays_co = TypeVar("Arrays_co", covariant=True)
 
@@ -23,21 +27,6 @@ class Source(Protocol[Arrays_co]):
     def __getitem__(self, rows: np.ndarray) -> Arrays_co:
         """The inputs of the given rows (n,), in that order."""
         ...
-
-
-class LoaderState(TypedDict):
-    """What `PrioritisedLoader.state` returns: plain JSON."""
-
-    rows: int
-    batch: int
-    candidates: int
-    source: str
-    seed: int
-    uniform: float
-    anneal: bool
-    step: int
-    bought: list[int]
-    epoch: list[int]
 
 
 class PrioritisedLoader:
@@ -63,6 +52,10 @@ class PrioritisedLoader:
         Such a slice keeps every kind of row coming: a rule alone ends up below uniform selection.
       anneal: the uniform share grows linearly from `uniform` to 1 at the last of `steps`, so
         that a run ends as a uniform one does.
+      revisit: share of each batch, in [0, 1), that is drawn uniformly from the rows bought before,
+        whose labels are paid: labels are then bought more slowly than rows are trained on. The
+        rest of the batch is chosen from as large a part of the candidates. It begins with the
+        priorities, after one whole batch at the least, and wants source "whole".
 
     Raises:
       ValueError: numbers that do not fit together, or an unknown source.
@@ -81,7 +74,9 @@ class PrioritisedLoader:
         seed: int = 0,
         uniform: float = 0.0,
         anneal: bool = False,
+        revisit: float = 0.0,
     ):
+        check_shares(uniform, revisit, anneal=anneal, steps=steps)
         if not 1 <= batch <= candidates <= rows:
             raise ValueError(
                 f"expected 1 <= batch <= candidates <= rows, got {batch=} {candidates=} {rows=}"
@@ -93,14 +88,13 @@ class PrioritisedLoader:
             raise ValueError(f"expected 0 <= start <= labels, got {start=} labels={budget}")
         if source not in ("whole", "epoch"):
             raise ValueError(f"expected source whole or epoch, got {source=}")
-        if not 0 <= uniform <= 1:
-            raise ValueError(f"expected 0 <= uniform <= 1, got {uniform=}")
-        if anneal and steps is None:
-            raise ValueError("annealing ends at the last step: give steps")
-        self._rows, self._batch, self._candidates = rows, batch, candidates
-        self._uniform, self._anneal = uniform, anneal
-        self._limit, self._start, self._source, self._seed = budget, start, source, seed
-        self._steps = steps if steps is not None else 10 * -(-budget // batch)
+        if revisit and source != "whole":
+            raise ValueError(f"an epoch trains on no row twice: expected source whole, {revisit=}")
+        passes = 10 * math.ceil(budget / (batch * (1 - revisit)))
+        self._shares = Shares(batch, steps or passes, uniform, anneal, revisit)
+        self._rows, self._candidates, self._limit = rows, candidates, budget
+        self._source, self._seed = source, seed
+        self._start = max(start, min(batch, budget)) if revisit else start
         self._ends_with_labels = steps is None
         self._step = 0
         self._bought: list[int] = []
@@ -128,12 +122,23 @@ class PrioritisedLoader:
 
         So it is while the initial labels are bought, and where the uniform share is all.
         """
-        return len(self._bought) >= self._start and self._uniform_rows() < self._batch
+        return self._begun and self._shares.uniform_of(self._step) < self._chosen_rows()
+
+    @property
+    def offered(self) -> int:
+        """The most candidates that priorities are asked for at a step."""
+        return math.ceil(self._candidates * (1 - self._shares.revisit))
+
+    @property
+    def _begun(self) -> bool:
+        """True when the initial labels are bought."""
+        return len(self._bought) >= self._start
 
     @property
     def finished(self) -> bool:
         """True when a budget is spent."""
-        return self._step >= self._steps or (self._ends_with_labels and self.labels_left == 0)
+        spent = self._ends_with_labels and self.labels_left == 0
+        return spent or self._step >= self._shares.steps
 
     def candidates(self) -> np.ndarray:
         """The candidate rows (N,) of this step, distinct, in random order; the same if asked again.
@@ -143,23 +148,30 @@ class PrioritisedLoader:
         philox = np.random.Philox(key=self._seed, counter=[0, 0, 0, self._step])
         generator = np.random.Generator(philox)
         if self._source == "whole" and self.labels_left > 0:
-            return generator.choice(self._rows, self._candidates, replace=False)
-        pool = np.flatnonzero(self._drawable())
-        return generator.choice(pool, min(self._candidates, len(pool)), replace=False)
+            drawn = generator.choice(self._rows, self._candidates, replace=False)
+        else:
+            pool = np.flatnonzero(self._drawable())
+            drawn = generator.choice(pool, min(self._candidates, len(pool)), replace=False)
+        return drawn[: self.offered] if self._begun else drawn
 
-    def _uniform_rows(self) -> int:
-        """How many rows of this step's batch are taken as the candidates come."""
-        return self._uniform_rows_before(self._step + 1) - self._uniform_rows_before(self._step)
+    def _revisited_rows(self) -> int:
+        """How many rows of this step's batch are of those bought before."""
+        return min(self._shares.revisited(self._step), len(self._bought)) if self._begun else 0
 
-    def _uniform_rows_before(self, step: int) -> int:
-        """Uniform rows of all steps before `step`: the integral of the share, rounded down."""
-        within, share = min(step, self._steps), self._uniform * step
-        if self._anneal:
-            share += (1 - self._uniform) * (within**2 / (2 * self._steps) + step - within)
-        return int(self._batch * share + 1e-6)  # products like 10 * 0.7 may fall short of whole
+    def _chosen_rows(self) -> int:
+        """How many rows of this step's batch are chosen from the candidates."""
+        return self._shares.batch - self._revisited_rows()
+
+    def _revisited(self) -> np.ndarray:
+        """Rows (n,) bought before that this step trains on again, distinct, drawn uniformly."""
+        count = self._revisited_rows()
+        if count == 0:
+            return np.zeros(0, np.int64)
+        philox = np.random.Philox(key=self._seed, counter=[0, 0, 1, self._step])
+        return np.random.Generator(philox).choice(self.bought, count, replace=False)
 
     def _begin_epoch_if_over(self) -> None:
-        if self._drawable().sum() < self._batch:
+        if self._drawable().sum() < self._shares.batch:
             self._in_epoch[:] = False
 
     def _drawable(self) -> np.ndarray:
@@ -176,7 +188,7 @@ class PrioritisedLoader:
         """Take the step: the rows (n,) to train on; new ones are bought.
 
         First the uniform share, which is the same rows under every scoring function, then the
-        others, best first.
+        others, best first, then what is revisited.
 
         Args:
           candidates: (N,) what `candidates` returned.
@@ -204,13 +216,15 @@ class PrioritisedLoader:
                 bad = candidates[~np.isfinite(priorities)]
                 raise ValueError(f"priorities of rows {bad[:5].tolist()} are not finite")
             if self.reads_priorities:
-                first = self._uniform_rows()
+                first = self._shares.uniform_of(self._step)
                 order[first:] = first + np.argsort(-priorities[first:], kind="stable")
         if wanted is not None and self.reads_priorities:
-            order = order[np.asarray(wanted)[order] | (order < self._uniform_rows())]
+            order = order[np.asarray(wanted)[order] | (order < self._shares.uniform_of(self._step))]
+        again = self._revisited()
         rows = candidates[order]
+        rows = rows[~np.isin(rows, again)]
         new = ~self._is_bought[rows]
-        rows = rows[~new | (np.cumsum(new) <= self.labels_left)][: self._batch]
+        rows = rows[~new | (np.cumsum(new) <= self.labels_left)][: self._chosen_rows()]
         fresh = rows[~self._is_bought[rows]]
         self._bought.extend(fresh.tolist())
         self._is_bought[fresh] = True
@@ -218,7 +232,7 @@ class PrioritisedLoader:
             self._in_epoch[rows] = True
             self._begin_epoch_if_over()
         self._step += 1
-        return rows
+        return np.concatenate([rows, again])
 
     def batches(
         self, source: Source[Arrays_co], score: Callable[[Arrays_co], np.ndarray]
@@ -239,12 +253,13 @@ class PrioritisedLoader:
         """Everything that is needed to go on from here, as plain JSON."""
         return {
             "rows": self._rows,
-            "batch": self._batch,
+            "batch": self._shares.batch,
             "candidates": self._candidates,
             "source": self._source,
             "seed": self._seed,
-            "uniform": self._uniform,
-            "anneal": self._anneal,
+            "uniform": self._shares.uniform,
+            "anneal": self._shares.anneal,
+            "revisit": self._shares.revisit,
             "step": self._step,
             "bought": list(self._bought),
             "epoch": np.flatnonzero(self._in_epoch).tolist(),
@@ -260,24 +275,7 @@ class PrioritisedLoader:
           ValueError: the state is damaged, or is of a loader with other settings; all differences
             are listed, and this loader is left as it was.
         """
-        mine = self.state()
-        missing = sorted(mine.keys() - state.keys())
-        if missing:
-            raise ValueError(f"the saved state is damaged: it lacks {', '.join(missing)}")
-        settings = ("rows", "batch", "candidates", "source", "seed", "uniform", "anneal")
-        wrong = [
-            f"{name}: saved {state[name]!r}, here {mine[name]!r}"  # type: ignore[literal-required]
-            for name in settings
-            if state[name] != mine[name]  # type: ignore[literal-required]
-        ]
-        if wrong:
-            raise ValueError("the saved state is of another loader: " + "; ".join(wrong))
-        for name, rows in (("bought", state["bought"]), ("epoch", state["epoch"])):
-            if len(set(rows)) < len(rows) or not set(rows) <= set(range(self._rows)):
-                raise ValueError(
-                    f"the saved state is damaged: {name} does not list distinct rows "
-                    f"below {self._rows}"
-                )
+        check_state(state, self.state())
         self._step, self._bought = state["step"], list(state["bought"])
         for flags, rows in ((self._is_bought, state["bought"]), (self._in_epoch, state["epoch"])):
             flags[:] = False

@@ -13,7 +13,8 @@ from enn_finetune import asking, train
 from enn_finetune.acquisition import neuronal
 from enn_finetune.config import Config
 from enn_finetune.data.oracle import OracleState
-from enn_finetune.loader import LoaderState, PrioritisedLoader
+from enn_finetune.loader import PrioritisedLoader
+from enn_finetune.loader_state import LoaderState
 from enn_finetune.models.classifier import Classifier
 from enn_finetune.problem import Problem, batch_of, new_classifier
 from enn_finetune.session import Session
@@ -40,6 +41,7 @@ def loader_of(problem: Problem, config: Config) -> PrioritisedLoader:
         seed=config.seed,
         uniform=config.acquisition.uniform,
         anneal=config.acquisition.anneal,
+        revisit=config.acquisition.revisit,
     )
 
 
@@ -81,7 +83,9 @@ def run(problem: Problem, config: Config, session: Session) -> tuple[Classifier,
                 settle()
                 with session.charging("scoring"):
                     now = train.view(parts, state, averaged=False)
-                    scores, wanted = score(problem, config, now, candidates, key, loader.step)
+                    scores, wanted = score(
+                        problem, config, now, candidates, key, loader.step, loader.offered
+                    )
                 scored = len(candidates)
             rows = loader.choose(candidates, scores, wanted)
             if len(rows):  # of a stream, a step may ask about none
@@ -121,15 +125,15 @@ def score(
     candidates: np.ndarray,
     key: jax.Array,
     step: int,
+    size: int,
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Priorities (N,) of the candidate rows, and which are wanted at all (None: any).
+    """Priorities (N,) of at most `size` candidate rows, and which are wanted at all (None: any).
 
     Under the current weights and fresh indices. Priorities are places, counted from the last one;
     a rule that chooses rows together gives them to a step's rows, and the others have 0. Rows whose
     predictions are not finite have nan, which the loader refuses by their numbers.
     """
-    rows, rule = len(problem.pool), config.acquisition.rule
-    size = min(config.train.batch * config.acquisition.candidates, rows)
+    rule = config.acquisition.rule
     inputs = problem.pool.take(candidates, size)
     key, count = jax.random.fold_in(key, 2**20 + step), len(candidates)
     asked = asking.read(parts, inputs, key, indices=config.acquisition.indices, rule=rule)

@@ -24,7 +24,10 @@ def settings_of_loaders(draw, **fixed):
         "seed": draw(st.integers(0, 2**32)),
         "uniform": draw(st.sampled_from([0.0, 0.3, 0.5, 1.0])),
         "anneal": draw(st.booleans()),
+        "revisit": draw(st.sampled_from([0.0, 0.5, 0.7])),
     } | fixed
+    if found["source"] == "epoch":
+        found["revisit"] = 0.0
     return found | {"anneal": found["anneal"] and found["steps"] is not None}
 
 
@@ -63,6 +66,13 @@ def uniform_rows(given: dict, step: int) -> int:
         if given["anneal"]:  # the share in the middle of each step
             done = [min(1, (s + 0.5) / given["steps"]) for s in range(step)]
             shares = [1 - (1 - given["uniform"]) * (1 - part) for part in done]
-        return int(given["batch"] * sum(shares) + 1e-6)
+        return int(given["batch"] * (1 - given["revisit"]) * sum(shares) + 1e-6)
 
     return before(step + 1) - before(step)
+
+
+def revisited_rows(given: dict, step: int, bought: int) -> int:
+    """How many rows of a step are of the `bought` ones: none before the start, no row twice."""
+    begun = bought >= max(given["start"], min(given["batch"], given["labels"] or given["rows"]))
+    share = given["batch"] * given["revisit"]
+    return begun * min(bought, int(share * (step + 1) + 1e-6) - int(share * step + 1e-6))

@@ -61,6 +61,16 @@ def test_missing_data_is_named_before_any_work(world, tmp_path):
         (["budget.lables=3"], "budget.lables: no such key; the nearest is budget.labels"),
         (["budget.labels=61"], "61 is more than the 60 rows in the pool of letters; .* has 60"),
         (["head.kind=linear"], "head.kind: a benchmark chooses this itself; say it in bench.arms"),
+        (["acquisition.revisit=0.5"], r"acquisition.revisit: .*say it in bench.arms .epinet/marg"),
+        (["bench.arms=epinet/margin+revisit0.5"], "no rule 'margin.revisit0.5'; the nearest is"),
+        *(
+            (["bench.regimes=online", f"bench.arms=epinet/margin+revisit{share}"], "share of a bat")
+            for share in ("", "half", "0", "1", "0.50", ".5")
+        ),
+        (
+            ["bench.regimes=online", "bench.arms=linear/bald+revisit0.5"],
+            "linear/bald: bald reads the spread over indices",
+        ),
         (["bench.backbones=./none"], "encoder none: "),
         (["replay=none.jsonl"], r"none\.jsonl: cannot be read"),
     ],
@@ -112,6 +122,22 @@ def test_trained_cells_go_on_from_their_checkpoint(world, tmp_path, monkeypatch,
     assert list((tmp_path / "b" / "cells").iterdir())
     tiny_bench.run(config, tmp_path / "b", *keys, resume=True)
     assert tiny_bench.left_by(tmp_path / "b") == tiny_bench.left_by(tmp_path / "a")
+
+
+def test_an_arm_that_revisits_buys_more_slowly(world, tmp_path):
+    config = tiny_bench.write_config(tmp_path, world)
+    arms = "linear/random,linear/random+revisit0.5,epinet/bald+revisit0.75"
+    keys = ("bench.regimes=online", "bench.seeds=1", "budget.steps=4", "budget.start=4")
+    more = (f"bench.arms={arms}", "bench.own=linear/random+revisit0.5", "budget.labels=40")
+    assert tiny_bench.run(config, tmp_path / "out", *keys, *more) == (3, (), 3)
+    lines = tiny_bench.lines(tmp_path / "out", "bought.jsonl")
+    bought = {line["rule"]: line["rows"] for line in lines}
+    assert list(bought) == ["random", "random+revisit0.5", "bald+revisit0.75"]
+    assert len({tuple(rows[:4]) for rows in bought.values()}) == 1  # all begin with the same ones
+    counts = [len(rows) for rows in bought.values()]
+    assert counts == sorted(counts, reverse=True)
+    assert counts[1] <= 4 + 3 * 2
+    assert counts[2] <= 4 + 3 * 1
 
 
 def test_trained_arms_of_a_seed_stand_together(world, tmp_path):

@@ -46,6 +46,10 @@ def test_a_key_that_came_later_is_part_of_a_config_where_it_is_used():
     """So that runs made before it go on, and are known by the hash they have."""
     assert Config().hash == "64094c677622a096"
     assert not {"describe", "rows"} & Config().tree["task"].keys()
+    assert "revisit" not in Config().tree["acquisition"]
+    again = build({"acquisition.revisit": 0.5})
+    assert again.tree["acquisition"]["revisit"] == 0.5
+    assert again.hash != Config().hash
     fewer = build({"task.rows": 30})
     assert fewer.tree["task"]["rows"] == 30
     assert fewer.hash != Config().hash

@@ -13,7 +13,7 @@ PACKAGE = "enn_finetune"
 LAYERS = [
     "types errors files compiling",
     "predictive joint decisions metrics config records checkpoint costs",
-    "data models acquisition savings progress",
+    "data models acquisition savings progress shares loader_state",
     "loader features encoding problem sklearn train fitting evaluating session asking online pool "
     "policies experiment scoring sittings predicting labelling",
     "study sharding testbed",
@@ -28,7 +28,7 @@ LAYERS = [
 APART = {"data", "models", "acquisition"}
 """Parts of which none imports another."""
 
-WITHOUT_JAX = {"data", "report", "savings", "loader", "config"}
+WITHOUT_JAX = {"data", "report", "savings", "loader", "loader_state", "shares", "config"}
 HEAVY = {"jax", "jaxlib", "flax", "optax", "chex"}
 
 RANK = {part: rank for rank, line in enumerate(LAYERS) for part in line.split()}

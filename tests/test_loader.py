@@ -1,11 +1,14 @@
 """The prioritised loader: what is drawn, and what is bought. Saved states: test_loader_state.py."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
 from loaders import (
     every_loader,
     priorities,
+    revisited_rows,
     run,
     salts,
     settings_of_loaders,
@@ -41,17 +44,23 @@ def test_every_step_offers_distinct_rows_and_trains_on_the_best_it_can_afford(gi
         first = uniform_rows(given_, loader.step)
         candidates = loader.candidates()
         assert len(set(candidates.tolist())) == len(candidates) <= given_["candidates"]
+        assert len(candidates) <= loader.offered or not ranked
         np.testing.assert_array_equal(candidates, loader.candidates())
         scores = priorities(loader, candidates, salt)
         best = first + np.argsort(-scores[first:], kind="stable")
         wanted = candidates[[*range(len(scores) - len(best)), *best] if ranked else slice(None)]
-        expected = []
+        revisited = revisited_rows(given_, loader.step, len(before))
+        rows = loader.choose(candidates, scores).tolist()
+        again, expected = rows[len(rows) - revisited :], []
+        assert set(again) <= before
         for row in wanted.tolist():  # the definition, one row at a time
-            if len(expected) < given_["batch"] and (row in before or left > 0):
+            room = len(expected) < given_["batch"] - revisited
+            if room and row not in again and (row in before or left > 0):
                 expected.append(row)
                 left -= row not in before
-        assert loader.choose(candidates, scores).tolist() == expected
-        assert expected
+        assert rows == expected + again
+        assert rows
+        assert len(set(rows)) == len(rows)
         assert loader.labels_left == left
         assert set(loader.bought.tolist()) == before | set(expected)
 
@@ -143,7 +152,8 @@ def test_a_run_without_a_step_budget_ends(given_, salt):
     loader = PrioritisedLoader(**given_)
     run(loader, salt)
     budget = given_["labels"] or given_["rows"]
-    assert loader.labels_left == 0 or loader.step == 10 * -(-budget // given_["batch"])
+    passes = 10 * math.ceil(budget / (given_["batch"] * (1 - given_["revisit"])))
+    assert loader.labels_left == 0 or loader.step == passes
 
 
 @pytest.mark.parametrize("source", ["whole", "epoch"])
@@ -177,6 +187,9 @@ def test_a_pool_of_one_row():
         ({"uniform": 1.5}, "0 <= uniform <= 1, got uniform=1.5"),
         ({"uniform": -0.1}, "got uniform=-0.1"),
         ({"anneal": True}, "annealing ends at the last step: give steps"),
+        ({"revisit": 1}, "0 <= revisit < 1, got revisit=1"),
+        ({"revisit": -0.5}, "got revisit=-0.5"),
+        ({"revisit": 0.5, "source": "epoch"}, "an epoch trains on no row twice"),
     ],
 )
 def test_numbers_that_do_not_fit_are_refused(wrong, message):

@@ -64,8 +64,17 @@ def test_a_smaller_budget_leaves_no_empty_step_in_an_epoch():
     assert all(sorted(rows) == sorted(long.bought) for _, rows in run(short, 1))
 
 
+def test_a_state_from_before_rows_were_revisited_goes_on():
+    loader = PrioritisedLoader(12, batch=3, candidates=6)
+    step(loader, 1)
+    state = loader.state()
+    other = PrioritisedLoader(12, batch=3, candidates=6)
+    other.restore({name: value for name, value in state.items() if name != "revisit"})
+    assert other.state() == state
+
+
 def test_the_state_of_another_loader_is_refused_with_every_difference():
-    saved = PrioritisedLoader(40, batch=4, candidates=8, seed=1).state()
+    saved = PrioritisedLoader(40, batch=4, candidates=8, seed=1, revisit=0.25).state()
     loader = PrioritisedLoader(
         50, batch=4, candidates=10, source="epoch", uniform=0.5, anneal=True, steps=9
     )
@@ -78,6 +87,7 @@ def test_the_state_of_another_loader_is_refused_with_every_difference():
         "seed",
         "uniform: saved 0.0, here 0.5",
         "anneal: saved False",
+        "revisit: saved 0.25, here 0.0",
     ):
         assert part in str(caught.value)
     assert "batch" not in str(caught.value)

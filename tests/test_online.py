@@ -172,6 +172,23 @@ def test_part_of_each_batch_can_be_uniform_up_to_all_of_it(frozen, tmp_path, mon
     assert annealed != half
 
 
+def test_part_of_each_batch_can_be_of_rows_bought_before(frozen, tmp_path, monkeypatch):
+    """The rest is chosen from as large a part of the same candidates."""
+    keys = {"budget.labels": 40, "budget.start": 8, "budget.steps": 8, "acquisition.rule": "bald"}
+    plain = watch(frozen(**keys), tmp_path / "plain", monkeypatch)
+    trace = watch(frozen(**keys, **{"acquisition.revisit": 0.5}), tmp_path / "half", monkeypatch)
+    bought: set[int] = set()
+    for (offered, rows), (whole, _) in zip(trace, plain, strict=True):
+        half = len(bought) >= 8
+        assert offered == whole[: len(whole) // (2 if half else 1)]
+        assert len(set(rows)) == 4
+        assert set(rows[:2]) <= set(offered)
+        assert set(rows[2:]) <= (bought if half else set(offered))
+        bought |= set(rows)
+    assert tiny_runs.summary_of(tmp_path / "half")["labels_bought"] == len(bought)
+    assert len(bought) < len({row for _, rows in plain for row in rows})
+
+
 def test_a_stream_asks_about_rows_as_they_come_or_not_at_all(frozen, tmp_path, monkeypatch):
     keys = {"budget.labels": 40, "budget.start": 8, "budget.steps": 8, "acquisition.candidates": 2}
 
@@ -283,17 +300,17 @@ def test_places_are_those_of_the_rules_priorities_under_the_current_weights(froz
     parts = train.split(online.new_classifier(problem, config), "frozen")
     key = jax.random.key(0)
     rows = np.arange(12)
-    places, wanted = online.score(problem, config, parts, rows, key, 0)
+    places, wanted = online.score(problem, config, parts, rows, key, 0, 12)
     assert wanted is None
     classifier, keys = train.merge(parts), jax.random.split(jax.random.fold_in(key, 2**20))
     z = classifier.head.sample_index(keys[0], 4)
     alone = RULES[rule](classifier.log_probs(jnp.asarray(problem.pool.features[:12]), z), keys[1])
     assert places.tolist() == (12 - np.argsort(np.argsort(-alone))).tolist()
-    fewer, _ = online.score(problem, config, parts, rows[:5], key, 0)
+    fewer, _ = online.score(problem, config, parts, rows[:5], key, 0, 12)
     if rule != "softrank_margin":  # a rank depends on the rows that fill up
         assert np.argsort(-fewer).tolist() == np.argsort(-places[:5]).tolist()
     assert sorted(fewer) == [1, 2, 3, 4, 5]
-    assert (online.score(problem, config, parts, rows, key, 1)[0] != places).any()
+    assert (online.score(problem, config, parts, rows, key, 1, 12)[0] != places).any()
 
 
 @pytest.mark.parametrize("rule", ["margin", "power_margin", "badge"])
@@ -302,7 +319,7 @@ def test_rows_whose_predictions_are_not_finite_are_refused(frozen, rule):
     problem = tiny_runs.prepared(config)
     parts = train.split(online.new_classifier(problem, config), "frozen")
     problem.pool.features[3] = np.nan
-    places, _ = online.score(problem, config, parts, np.arange(12), jax.random.key(0), 0)
+    places, _ = online.score(problem, config, parts, np.arange(12), jax.random.key(0), 0, 12)
     assert np.flatnonzero(np.isnan(places)).tolist() == [3]
 
 

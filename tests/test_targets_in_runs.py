@@ -177,7 +177,7 @@ def test_targets_change_what_an_online_step_trains_on(world):
     chosen = []
     for targets in (None, few):
         told, key = problem._replace(targets=targets), jax.random.key(1)
-        places, _ = online.score(told, config, parts, np.arange(12), key, 3)
+        places, _ = online.score(told, config, parts, np.arange(12), key, 3, 12)
         assert sorted(places[places > 0]) == [1, 2, 3, 4], "a batch is placed, the others are last"
         chosen.append(np.argsort(-places)[:4].tolist())
     assert chosen[0] != chosen[1]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
@@ -16,6 +17,7 @@ TRAINABLE = ("linear", "epinet")  # heads that gradient steps train
 NO_SPREAD = ("linear", "shaped", "described")  # heads whose predictions do not depend on an index
 DESCRIBED = ("described", "described_epinet")  # heads that read task.describe
 REPLAY = "replay"
+REVISIT = "+revisit"  # after a rule, with the share: margin+revisit0.5
 
 
 class Arm(NamedTuple):
@@ -26,6 +28,20 @@ class Arm(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.head}/{self.rule}"
+
+    @property
+    def chooses(self) -> str:
+        """The rule without what its batches revisit."""
+        return self.rule.partition(REVISIT)[0]
+
+    @property
+    def revisit(self) -> float:
+        """The arm's `acquisition.revisit`; nan where what stands there is no number."""
+        share = self.rule.partition(REVISIT)[2]
+        try:
+            return float(share or 0)
+        except ValueError:
+            return math.nan
 
 
 class Place(NamedTuple):
@@ -81,7 +97,7 @@ def plan(file: BenchFile) -> Plan:
     if len(backbones) < len(set(bench.backbones)):
         faults.append(f"bench.backbones: two have the same last part, among {[*backbones]}")
     for arm in (bench.baseline, bench.own):
-        parse_arm(arm, faults)
+        parse_arm(arm, faults, "online" if REVISIT in arm else "frozen")
     studies, order = [], [task for task, _ in names]
     for backbone, entry in backbones.items():
         for name in sorted(names, key=lambda name: order.index(name[0])):
@@ -109,7 +125,9 @@ def config_of(study: Study, arm: Arm, seed: int) -> Config:
         config,
         seed=seed,
         head=dataclasses.replace(config.head, kind=cast(Any, arm.head)),
-        acquisition=dataclasses.replace(config.acquisition, rule=cast(Any, arm.rule)),
+        acquisition=dataclasses.replace(
+            config.acquisition, rule=cast(Any, arm.chooses), revisit=arm.revisit
+        ),
     )
 
 
@@ -167,7 +185,7 @@ def _study(
             f"acquisition.indices: {arm} reads the spread over indices, and one index has none; "
             "give 2 or more"
             for arm in arms
-            if arm.rule in choose.EPISTEMIC
+            if arm.chooses in choose.EPISTEMIC
         ]
     silent = [str(arm) for arm in arms if arm.head in DESCRIBED and not config.task.describe]
     if silent:
@@ -202,6 +220,15 @@ def parse_arm(
         faults.append(f"{key}: {text!r}: write an arm as HEAD/RULE, such as epinet/margin")
         return Arm("linear", "random")
     frozen = regime == "frozen"
+    if regime == "online" and REVISIT in rule:
+        arm = Arm(head, rule)
+        if not 0 < arm.revisit < 1 or not rule.endswith(f"{REVISIT}{arm.revisit:g}"):
+            faults.append(
+                f"{key}: {text}: after {REVISIT} stands the share of a batch, a number between 0 "
+                f"and 1 without needless digits, such as {arm.chooses}{REVISIT}0.5"
+            )
+        parse_arm(f"{head}/{arm.chooses}", faults, regime, key=key)
+        return arm
     heads: Sequence[str] = tuple(SOLVERS) if frozen else TRAINABLE
     rules: Sequence[str] = choose.NAMES
     for kind, name, known in (("head", head, heads), ("rule", rule, rules)):

@@ -68,7 +68,8 @@ class BenchConfig:
     """frozen: rounds on cached features; pool: rounds that train the whole encoder; online: one
     warm model, a candidate batch at every step."""
     arms: Names = ("linear/random", "epinet/random", "epinet/margin", "epinet/bald")
-    """HEAD/RULE; all arms of a seed begin with the same labels."""
+    """HEAD/RULE; all arms of a seed begin with the same labels. Online, HEAD/RULE+revisit0.5 trains
+    half of each batch on rows bought before (`acquisition.revisit`)."""
     seeds: Span = (0, 10)
     """How many, or START:STOP."""
     baseline: str = "linear/random"
@@ -140,6 +141,7 @@ _CHOSEN = {
     "backbone.path": "bench.backbones",
     "head.kind": "bench.arms",
     "acquisition.rule": "bench.arms",
+    "acquisition.revisit": "bench.arms (epinet/margin+revisit0.5)",
     "task.pool": "bench.tasks",
     "task.develop": "bench.develop",
 }

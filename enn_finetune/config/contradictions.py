@@ -43,11 +43,6 @@ def contradictions(config: Config) -> list[str]:
             f"acquisition.indices: {asked.rule} reads the spread over indices, and one index has "
             "none; give 2 or more (100 for rules that choose rows together)"
         )
-    if asked.threshold and (config.regime != "online" or asked.rule != "neuronal"):
-        faults.append(
-            "acquisition.threshold: is for a stream, which needs regime = online and "
-            f"acquisition.rule = neuronal, got {config.regime} and {asked.rule}"
-        )
     if config.budget.start > config.budget.labels:
         faults.append(
             f"budget.start: {config.budget.start} is more than budget.labels = "
@@ -55,14 +50,30 @@ def contradictions(config: Config) -> list[str]:
         )
     if config.regime == "pool" and config.budget.start == 0:
         faults += _cold_start_faults(config)
-    if config.regime == "online" and config.train.schedule == "linear" and not config.budget.steps:
-        faults.append("train.schedule: linear decay ends at the last step; give budget.steps")
-    if config.acquisition.anneal and not config.budget.steps:
-        faults.append("acquisition.anneal: annealing ends at the last step; give budget.steps")
+    faults += _online_faults(config)
     task = config.task
     if bool(task.train) != bool(task.test) or (task.name == "custom" and not task.train):
         faults.append("task.train, task.test: a custom task names both files")
     faults += _description_faults(config)
+    return faults
+
+
+def _online_faults(config: Config) -> list[str]:
+    """What stands against keys that the online regime reads."""
+    faults, asked = [], config.acquisition
+    if asked.threshold and (config.regime != "online" or asked.rule != "neuronal"):
+        faults.append(
+            "acquisition.threshold: is for a stream, which needs regime = online and "
+            f"acquisition.rule = neuronal, got {config.regime} and {asked.rule}"
+        )
+    if config.regime == "online" and config.train.schedule == "linear" and not config.budget.steps:
+        faults.append("train.schedule: linear decay ends at the last step; give budget.steps")
+    if asked.anneal and not config.budget.steps:
+        faults.append("acquisition.anneal: annealing ends at the last step; give budget.steps")
+    if asked.revisit and asked.source == "epoch":
+        faults.append(
+            "acquisition.revisit: an epoch trains on no row twice; set acquisition.source = whole"
+        )
     return faults
 
 

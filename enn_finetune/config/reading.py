@@ -23,7 +23,7 @@ class ConfigError(InputError):
 
 
 _ADAPTER = TypeAdapter(Config)
-LATER = ("task.describe", "task.rows")
+LATER = ("task.describe", "task.rows", "acquisition.revisit")
 """Keys that configs saved before them lack."""
 MANY = 10
 """Words that a key may have, beyond which a fault names the nearest and not all."""

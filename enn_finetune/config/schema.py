@@ -118,6 +118,10 @@ class AcquisitionConfig:
     """Online: share of each batch that is drawn uniformly: a rule alone can end below that."""
     anneal: bool = False
     """Online: the uniform share grows linearly to 1 at the last step (budget.steps)."""
+    revisit: Fraction = 0.0
+    """Online: share of each batch drawn from the rows bought before, whose labels are paid; the
+    rest is chosen, and labels are bought that much more slowly. `bench` has it in its arms
+    (epinet/margin+revisit0.5)."""
     threshold: Rate = None
     """Online, rule = neuronal: the candidates are a stream, in which a row is bought where its two
     likeliest classes differ by less than threshold / sqrt(rows seen) and passed by otherwise."""
@@ -280,6 +284,8 @@ class Config:
         for name in ("describe", "rows"):
             if not found["task"][name]:
                 del found["task"][name]
+        if not found["acquisition"]["revisit"]:
+            del found["acquisition"]["revisit"]
         return found
 
     @property
