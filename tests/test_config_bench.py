@@ -174,6 +174,7 @@ def test_every_shipped_benchmark_can_be_planned(name):
         ("quick-fresh", "quick"),
         ("standard-minilm", "standard"),
         ("online", "standard"),
+        ("paper", "paper"),
     ],
 )
 def test_the_committed_records_are_of_the_benchmark_as_shipped(records, config):
