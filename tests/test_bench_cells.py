@@ -64,8 +64,16 @@ def test_missing_data_is_named_before_any_work(world, tmp_path):
         (["acquisition.revisit=0.5"], r"acquisition.revisit: .*say it in bench.arms .epinet/marg"),
         (["bench.arms=epinet/margin+revisit0.5"], "no rule 'margin.revisit0.5'; the nearest is"),
         *(
-            (["bench.regimes=online", f"bench.arms=epinet/margin+revisit{share}"], "share of a bat")
-            for share in ("", "half", "0", "1", "0.50", ".5")
+            (["bench.regimes=online", f"bench.arms=epinet/margin+{what}"], "stands epoch .* or rev")
+            for what in ("revisit", "revisithalf", "revisit0", "revisit1", "revisit0.50", "epochs")
+        ),
+        (
+            [
+                "bench.regimes=online",
+                "bench.arms=epinet/bald+revisit0.5",
+                "acquisition.source=epoch",
+            ],
+            "epinet/bald.revisit0.5: an epoch trains on no row twice",
         ),
         (
             ["bench.regimes=online", "bench.arms=linear/bald+revisit0.5"],
@@ -138,6 +146,16 @@ def test_an_arm_that_revisits_buys_more_slowly(world, tmp_path):
     assert counts == sorted(counts, reverse=True)
     assert counts[1] <= 4 + 3 * 2
     assert counts[2] <= 4 + 3 * 1
+
+
+def test_an_arm_can_take_every_row_once_an_epoch(world, tmp_path):
+    config = tiny_bench.write_config(tmp_path, world)
+    keys = ("bench.regimes=online", "bench.seeds=1", "budget.steps=15", "budget.labels=60")
+    arms = ("bench.arms=linear/random,linear/random+epoch", "bench.baseline=linear/random+epoch")
+    assert tiny_bench.run(config, tmp_path / "out", *keys, *arms) == (2, (), 2)
+    whole, epoch = tiny_bench.lines(tmp_path / "out", "bought.jsonl")
+    assert (whole["rule"], epoch["rule"]) == ("random", "random+epoch")
+    assert len(whole["rows"]) < 60 == len(epoch["rows"])
 
 
 def test_trained_arms_of_a_seed_stand_together(world, tmp_path):

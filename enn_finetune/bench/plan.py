@@ -2,7 +2,7 @@
 
 import dataclasses
 import difflib
-import math
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
@@ -17,7 +17,7 @@ TRAINABLE = ("linear", "epinet")  # heads that gradient steps train
 NO_SPREAD = ("linear", "shaped", "described")  # heads whose predictions do not depend on an index
 DESCRIBED = ("described", "described_epinet")  # heads that read task.describe
 REPLAY = "replay"
-REVISIT = "+revisit"  # after a rule, with the share: margin+revisit0.5
+DEPARTS = "+"  # between an online arm's rule and how it departs from the config
 
 
 class Arm(NamedTuple):
@@ -31,17 +31,19 @@ class Arm(NamedTuple):
 
     @property
     def chooses(self) -> str:
-        """The rule without what its batches revisit."""
-        return self.rule.partition(REVISIT)[0]
+        """The rule without how the arm departs from the config."""
+        return self.rule.partition(DEPARTS)[0]
 
     @property
-    def revisit(self) -> float:
-        """The arm's `acquisition.revisit`; nan where what stands there is no number."""
-        share = self.rule.partition(REVISIT)[2]
-        try:
-            return float(share or 0)
-        except ValueError:
-            return math.nan
+    def changes(self) -> dict[str, Any] | None:
+        """Keys of `acquisition` that an online arm sets itself; None where it names none."""
+        _, said, what = self.rule.partition(DEPARTS)
+        if not said:
+            return {}
+        if what == "epoch":
+            return {"source": "epoch"}
+        share = re.fullmatch(r"revisit(0\.\d*[1-9])", what)
+        return {"revisit": float(share[1])} if share else None
 
 
 class Place(NamedTuple):
@@ -97,7 +99,7 @@ def plan(file: BenchFile) -> Plan:
     if len(backbones) < len(set(bench.backbones)):
         faults.append(f"bench.backbones: two have the same last part, among {[*backbones]}")
     for arm in (bench.baseline, bench.own):
-        parse_arm(arm, faults, "online" if REVISIT in arm else "frozen")
+        parse_arm(arm, faults, "online" if DEPARTS in arm else "frozen")
     studies, order = [], [task for task, _ in names]
     for backbone, entry in backbones.items():
         for name in sorted(names, key=lambda name: order.index(name[0])):
@@ -126,7 +128,7 @@ def config_of(study: Study, arm: Arm, seed: int) -> Config:
         seed=seed,
         head=dataclasses.replace(config.head, kind=cast(Any, arm.head)),
         acquisition=dataclasses.replace(
-            config.acquisition, rule=cast(Any, arm.chooses), revisit=arm.revisit
+            config.acquisition, rule=cast(Any, arm.chooses), **arm.changes or {}
         ),
     )
 
@@ -187,6 +189,12 @@ def _study(
             for arm in arms
             if arm.chooses in choose.EPISTEMIC
         ]
+    passes = [str(arm) for arm in arms if "revisit" in (arm.changes or {})]
+    if passes and config.acquisition.source == "epoch":
+        faults.append(
+            f"{full} · {backbone} · {regime}: {', '.join(passes)}: an epoch trains on no row "
+            "twice; set acquisition.source = whole"
+        )
     silent = [str(arm) for arm in arms if arm.head in DESCRIBED and not config.task.describe]
     if silent:
         faults.append(
@@ -220,12 +228,13 @@ def parse_arm(
         faults.append(f"{key}: {text!r}: write an arm as HEAD/RULE, such as epinet/margin")
         return Arm("linear", "random")
     frozen = regime == "frozen"
-    if regime == "online" and REVISIT in rule:
+    if regime == "online" and DEPARTS in rule:
         arm = Arm(head, rule)
-        if not 0 < arm.revisit < 1 or not rule.endswith(f"{REVISIT}{arm.revisit:g}"):
+        if arm.changes is None:
             faults.append(
-                f"{key}: {text}: after {REVISIT} stands the share of a batch, a number between 0 "
-                f"and 1 without needless digits, such as {arm.chooses}{REVISIT}0.5"
+                f"{key}: {text}: after {DEPARTS} stands epoch (acquisition.source) or revisit with "
+                "a share between 0 and 1 (acquisition.revisit), such as "
+                f"{arm.chooses}{DEPARTS}revisit0.5"
             )
         parse_arm(f"{head}/{arm.chooses}", faults, regime, key=key)
         return arm

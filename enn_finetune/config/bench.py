@@ -69,7 +69,8 @@ class BenchConfig:
     warm model, a candidate batch at every step."""
     arms: Names = ("linear/random", "epinet/random", "epinet/margin", "epinet/bald")
     """HEAD/RULE; all arms of a seed begin with the same labels. Online, HEAD/RULE+revisit0.5 trains
-    half of each batch on rows bought before (`acquisition.revisit`)."""
+    half of each batch on rows bought before (`acquisition.revisit`), and linear/random+epoch takes
+    each row once in an epoch (`acquisition.source`): the usual training on all rows."""
     seeds: Span = (0, 10)
     """How many, or START:STOP."""
     baseline: str = "linear/random"
