@@ -160,7 +160,7 @@ def test_a_single_run_whose_tuning_no_study_has_is_refused(tmp_path):
 def test_every_shipped_benchmark_can_be_planned(name):
     file = load_bench(ROOT / "configs" / f"{name}.toml")
     found = plan(file)
-    assert file.bench.baseline == "linear/random"
+    assert file.bench.baseline == "linear/random" + ("+epoch" if name == "paper" else "")
     for study in found.studies:
         assert {file.bench.baseline, file.bench.own} <= {str(arm) for arm in study.arms}
         carved = ("auto",) if study.place.regime == "frozen" else ("auto", 2000)
