@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from savings_made import OWN, RANDOM, experiment, record, straight
 
-from enn_finetune.report.words import outcome
+from enn_finetune.report.words import headline, outcome, verdicts
 from enn_finetune.savings import summarise
 
 ARMS = {
@@ -52,6 +52,32 @@ def test_acquisition_alone_is_against_random_selection_with_the_same_head() -> N
     assert found["ensemble / bald"]["acquisition_ratio"] is None
     assert found["ensemble / bald"]["losses_to_same_head"] is None
     assert found["linear / margin"]["losses_to_same_head"] == 0
+
+
+def test_acquisition_alone_is_against_random_selection_trained_in_the_same_way() -> None:
+    more = {"linear / random+epoch": 0.001, "epinet / random+revisit0.5": 0.002}
+    more |= {"epinet / margin+revisit0.5": 0.004, "linear / margin+revisit0.5": 0.002}
+    arms = {**ARMS, **{name: straight(slope) for name, slope in more.items()}}
+    for baseline in (RANDOM, "linear / random+epoch"):
+        found = summarise(experiment(arms), "macro_f1", baseline, OWN, resamples=20)["arms"]
+        against = {name: arm["acquisition_reference"] for name, arm in found.items()}
+        assert against["epinet / margin+revisit0.5"] == "epinet / random+revisit0.5"
+        assert against["epinet / margin"] == OWN
+        # Nobody bought at random with the plain head and revisited: its baseline stands in.
+        assert against["linear / margin+revisit0.5"] == baseline
+        assert found["epinet / margin+revisit0.5"]["acquisition_ratio"] is not None
+        chosen = [name for name, arm in found.items() if arm["role"] == "prioritised"]
+        assert all("random" not in name for name in chosen)
+        assert len(chosen) == 4
+
+
+def test_random_selection_is_called_so_whatever_its_head() -> None:
+    arms = {**ARMS, "linear / random+epoch": straight(0.001)}
+    summary = summarise(experiment(arms), "macro_f1", "linear / random+epoch", OWN, resamples=20)
+    said = {one.arm: one.detail for one in verdicts(summary)}
+    assert said[RANDOM].startswith("This is random selection too.")
+    assert said[OWN].startswith("This is the head alone, with random selection.")
+    assert "Of 2 prioritised arms" in headline(summary)
 
 
 def test_ratios_at_fixed_label_counts_by_hand() -> None:

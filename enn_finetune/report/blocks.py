@@ -188,7 +188,7 @@ def savings_table(summary: Summary) -> Element:
     note = (
         "Ratios above 1 are labels saved; small figures are 95 % intervals. System: against "
         f"{summary['baseline']}. Acquisition alone: against random selection with the same head. "
-        f"'> {summary['budget']:,.0f}' means the target was not reached."
+        "'>' before a number of labels: the target was not reached within them."
     )
     return grid(header, rows, note)
 

@@ -20,6 +20,7 @@ NAMES = {
     "joint_nll_random": "joint NLL, random rows",
 }
 Outcome = Literal["fewer", "more", "unsettled"]
+HEAD = "the head alone"
 BADGES = {"fewer": "fewer labels", "more": "lost to random", "unsettled": "not settled"}
 
 
@@ -186,7 +187,8 @@ def _detail(arm: ArmJson, summary: Summary) -> str:
     )
     same_head, alone = arm["acquisition_reference"], arm["acquisition_ratio"]
     if arm["role"] in ("own", "head"):
-        return f"This is the head alone, with random selection. {lost}"
+        other = f"{HEAD}, with random selection"
+        return f"This is {'random selection too' if _alike(arm, summary) else other}. {lost}"
     if same_head is None or alone is None or same_head == summary["baseline"]:
         return lost
     return (
@@ -195,12 +197,20 @@ def _detail(arm: ArmJson, summary: Summary) -> str:
     )
 
 
+def _alike(arm: ArmJson, summary: Summary) -> bool:
+    """Random selection with the baseline's own head, or trained in another way than the others."""
+    return arm["head"] == summary["arms"][summary["baseline"]]["head"] or "+" in arm["rule"]
+
+
 def tally(found: list[Verdict], summary: Summary) -> list[tuple[Outcome, str, list[str]]]:
     """The arms' names by outcome, each outcome in words."""
-    alone = [name for name, arm in summary["arms"].items() if arm["role"] != "prioritised"]
-    names = {
-        one.arm: f"{one.arm} (the head alone)" if one.arm in alone else one.arm for one in found
-    }
+    arms = summary["arms"]
+    alone = [
+        name
+        for name, arm in arms.items()
+        if arm["role"] != "prioritised" and not _alike(arm, summary)
+    ]
+    names = {one.arm: f"{one.arm} ({HEAD})" if one.arm in alone else one.arm for one in found}
     titles: dict[Outcome, str] = {
         "fewer": "Needed fewer labels",
         "more": f"Lost to {reference(summary)}",

@@ -42,7 +42,8 @@ def summarise(
     count that all of them reach. It is an average over seeds of one evaluation each, not the best
     and not smoothed; its noise is in the intervals, since every resample computes it anew.
     The *system* ratio is against the baseline. *Acquisition alone* is against random selection
-    with the arm's own head, at the score which that one reaches at its full budget.
+    with the arm's own head, at the score which that one reaches at its full budget; of several such
+    arms, against the one that departs from the config in the same way (`RULE+revisit0.5`).
 
     Args:
       records: lines of records.jsonl; see `Record`.
@@ -63,18 +64,19 @@ def summarise(
         if arm is not None and arm not in stacks:
             raise ValueError(f"no record of the {role} arm {arm!r}; the arms are {list(stacks)}")
     kinds = _kinds(evaluations)
-    uniform = kinds[baseline][1]
-    references = {kinds[arm][0]: arm for arm in stacks if kinds[arm][1] == uniform}
-    references |= {kinds[arm][0]: arm for arm in (baseline, own) if arm is not None}
+    uniform, _ = _departing(kinds[baseline][1])
+    blind = [arm for arm in stacks if _departing(kinds[arm][1])[0] == uniform]
+    references = _references(kinds, blind, [arm for arm in (baseline, own) if arm is not None])
     arms: dict[str, ArmJson] = {}
     for arm, full in stacks.items():
         if not set(full.seeds) & set(stacks[baseline].seeds):
             notes.append(f"{arm} shares no complete seed with {baseline} and is left out.")
             continue
-        reference = references.get(kinds[arm][0])
-        entry = compare_arm(full, stacks[baseline], stacks.get(reference or ""), sign, resamples)
-        entry["head"], entry["rule"] = kinds[arm]
-        entry["role"] = "head" if kinds[arm][1] == uniform else "prioritised"
+        head, rule = kinds[arm]
+        reference = references.get((head, _departing(rule)[1])) or references.get((head, None), "")
+        entry = compare_arm(full, stacks[baseline], stacks.get(reference), sign, resamples)
+        entry["head"], entry["rule"] = head, rule
+        entry["role"] = "head" if arm in blind else "prioritised"
         entry["role"] = {baseline: "baseline", own: "own"}.get(arm, entry["role"])
         entry["curves"][metric] = curve_json(full, sign)
         entry["costs"] = costs(evaluations, arm, full.seeds)
@@ -109,6 +111,23 @@ def _kinds(evaluations: Evaluations) -> dict[str, tuple[str, str]]:
         for (arm, _), found in evaluations.items()
         for row in list(found.values())[:1]
     }
+
+
+def _departing(rule: str) -> tuple[str, str]:
+    """A rule, and how its arm departs from the config, "" where it does not."""
+    chooses, _, departs = rule.partition("+")
+    return chooses, departs
+
+
+def _references(
+    kinds: Mapping[str, tuple[str, str]], blind: Sequence[str], named: Sequence[str]
+) -> dict[tuple[str, str | None], str]:
+    """Head and departure, or head and None -> random selection with it; those named come first."""
+    found: dict[tuple[str, str | None], str] = {}
+    for arm in (*blind, *named):
+        head, rule = kinds[arm]
+        found |= {(head, _departing(rule)[1]): arm, (head, None): arm}
+    return found
 
 
 def _stacks(
