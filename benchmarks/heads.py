@@ -100,6 +100,15 @@ def keep(given: argparse.Namespace, data: Data, cell: Cell) -> None:
         file.write(json.dumps(line) + "\n")
 
 
+def kept_cell(line: dict[str, Any]) -> Cell:
+    """The cell of a line that `keep` wrote."""
+    scores = {
+        head: {score: np.asarray(values) for score, values in of.items()}
+        for head, of in line["scores"].items()
+    }
+    return Cell(line["encoder"], line["task"], line["labels"], scores, line["unconverged"])
+
+
 def kept_cells(
     given: argparse.Namespace, encoder: str, task: str, data: Data, commits: set[str]
 ) -> dict[int, Cell]:
@@ -107,19 +116,15 @@ def kept_cells(
     if not given.keep or not given.keep.exists():
         return {}
     found = {}
-    for line in given.keep.read_text(encoding="utf-8").splitlines():
-        cell = json.loads(line)
+    for kept in given.keep.read_text(encoding="utf-8").splitlines():
+        line = json.loads(kept)
         mine = identity(given, data) | {"encoder": encoder, "task": task}
         if (
-            all(cell[key] == value for key, value in mine.items())
-            and cell["labels"] in given.labels
+            all(line[key] == value for key, value in mine.items())
+            and line["labels"] in given.labels
         ):
-            scores = {
-                head: {score: np.asarray(values) for score, values in of.items()}
-                for head, of in cell["scores"].items()
-            }
-            commits.add(cell["commit"])
-            found[cell["labels"]] = Cell(encoder, task, cell["labels"], scores, cell["unconverged"])
+            commits.add(line["commit"])
+            found[line["labels"]] = kept_cell(line)
     return found
 
 

@@ -98,3 +98,24 @@ def test_the_script_ends_with_one_json_object(tiny_encoder, tmp_path):
     assert -1 <= figures["worst_cell"] <= 1
     assert 0 <= figures["joint_nll_win_share"] <= 1
     assert {"accuracy_minus_lr", "nll_minus_lr", "data_fingerprints", "commit"} <= figures.keys()
+
+
+def test_the_readme_has_the_figures_of_the_kept_cells():
+    import heads
+
+    text = (ROOT / "benchmarks" / "records" / "heads" / "cells.jsonl").read_text("utf-8")
+    found = [heads.kept_cell(json.loads(line)) for line in text.splitlines()]
+    figures = heads.summary(found)
+    readme = (ROOT / "README.md").read_text("utf-8").splitlines()
+    (line,) = (one for one in readme if "records/heads/cells.jsonl" in one)
+    worst = figures["worst_cell_detail"]
+    signed = f"{100 * figures['accuracy_minus_lr']:+.2f}".replace("0.", ".")
+    assert f"accuracy {signed} points on the mean" in line
+    parts = f"{100 * worst['difference']:+.2f} +- {100 * worst['standard_error']:.2f}"
+    assert f"worst cell {parts.replace('0.', '.')}" in line
+    assert not figures["below_the_bar"]
+    assert "none below the bar" in line
+    assert all(cell.difference("nll")[0] < 0 for cell in found)
+    wins = len(found) - len(figures["joint_nll_lost"])
+    assert f"**the lowest joint loss in {wins} of {len(found)}**" in line
+    assert not figures["failures"]
