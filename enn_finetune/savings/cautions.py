@@ -58,6 +58,6 @@ def _stronger(baseline: str, arms: Mapping[str, ArmJson]) -> list[str]:
     spread = f"{100 * low:+.1f} to {100 * high:+.1f}"
     return [
         f"{best}, random selection too, has {100 * gain['mean']:+.1f} points of area over "
-        f"{baseline} ({spread}): the head's share of a system ratio, which acquisition alone "
-        "leaves out."
+        f"{baseline} ({spread}): the {'training' if '+' in best else 'head'}'s share of a system "
+        "ratio, which acquisition alone leaves out."
     ]

@@ -167,6 +167,53 @@ def test_the_readme_has_the_figures_of_the_online_page():
     assert all(row["labels to 0.809"].startswith(">") for row in rules)
 
 
+def test_the_readme_has_the_figures_of_the_paper_page():
+    (line,) = (one for one in README.read_text("utf-8").splitlines() if "[PAPER.md]" in one)
+    found = {split: by_arm("PAPER", f"### sst2, {split} split") for split in ("dev", "held")}
+    variance, revisiting = "epinet/variance", "epinet/variance+revisit0.5"
+
+    def ratio(split: str, arm: str, column: str) -> str:
+        return found[split][arm][column]
+
+    assert (
+        f"sees each of the {ratio('held', 'linear/random+epoch', 'labels to 0.940')} rows" in line
+    )
+    assert f"with {ratio('held', variance, 'labels to 0.940')} labels" in line
+    value, _, ends = ratio("held", variance, "system").partition(" ")
+    assert f"**{value} fewer {ends}**" in line
+    assert f"over random selection with it {ratio('held', variance, 'alone')}" in line
+    assert f"variance {ratio('dev', variance, 'system')};" in line
+    last = ratio("held", revisiting, "labels to 0.940").removeprefix("> ")
+    for split, words in (
+        ("held", "it is at {} with {} labels"),
+        ("dev", "revisiting {} at {} labels"),
+    ):
+        end = ratio(split, revisiting, "accuracy at the end")[1:5]
+        assert words.format(end, last) in line
+    page = (ROOT / "benchmarks" / "PAPER.md").read_text("utf-8")
+    dev, held = page.split("### sst2, held split")
+    matching = [
+        line for line in held.splitlines() if line.startswith("| epinet/") and "alone" in line
+    ]
+    (mine,) = (line for line in matching if line.startswith(f"| {revisiting} |"))
+    at_20k, at_end = (cell.strip().split(";")[0] for cell in mine.split("|")[5:7])
+    value, _, ends = at_end.partition(" ")
+    assert f"needs {value} as many labels for {ends}, at 20,000 {at_20k};" in line
+    (blind,) = (
+        line.split("|")
+        for line in held.splitlines()
+        if line.startswith("| epinet/random+revisit0.5 |") and line.count("x (") == 5
+    )
+    assert f"too, {blind[6].split()[0]} and {blind[5].split()[0]}." in line
+    (mine,) = (
+        line.split("|")
+        for line in dev.splitlines()
+        if line.startswith(f"| {revisiting} |") and line.count("alone") == 5
+    )
+    value, ends = mine[6].split(";")[0].split("(")
+    assert f"({value.strip()} for that score, {ends}" in line
+
+
 def test_packing_keeps_what_the_page_reads_and_no_text(tmp_path):
     from pack import pack
 
