@@ -78,6 +78,7 @@ def test_random_selection_is_called_so_whatever_its_head() -> None:
     assert said[RANDOM].startswith("This is random selection too.")
     assert said[OWN].startswith("This is the head alone, with random selection.")
     assert "Of 2 prioritised arms" in headline(summary)
+    assert "fewer labels than linear / random+epoch" in headline(summary)
 
 
 def test_ratios_at_fixed_label_counts_by_hand() -> None:

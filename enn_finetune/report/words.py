@@ -143,7 +143,7 @@ def verdicts(summary: Summary) -> list[Verdict]:
 def reference(summary: Summary) -> str:
     """What sentences call the baseline: random selection, or the arm that stands in for it."""
     name = summary["baseline"]
-    return "random selection" if "random" in name else name
+    return "random selection" if "random" in name and "+" not in name else name
 
 
 def _verdict(name: str, arm: ArmJson, summary: Summary) -> Verdict:
