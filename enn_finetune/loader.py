@@ -38,7 +38,7 @@ class PrioritisedLoader:
       candidates: rows offered at a step (n_c), none of them twice.
       labels: distinct rows that may be chosen in all; None for no limit.
       start: labels bought uniformly before priorities count, rounded up to whole batches; the
-        same rows for every scoring function of one seed.
+        same rows for every scoring function of one seed and source.
       steps: steps after which iteration ends; None ends it when the labels are spent (or, should
         priorities keep returning to rows already bought, after 10 passes' worth of steps).
       source: "whole" draws candidates from all rows (a row bought before costs nothing when it is
@@ -47,7 +47,7 @@ class PrioritisedLoader:
         the budget is spent, an epoch is over the rows bought).
       seed: of the candidates. Under "whole" and within the budget, those of step s depend on
         (seed, s) only, so that runs with other scoring functions are offered the same rows.
-      uniform: share of each batch, in [0, 1], that is taken from the candidates as they come,
+      uniform: share of what is chosen, in [0, 1], that is taken from the candidates as they come,
         whatever the priorities; where it is no whole number of rows, the right share over steps.
         Such a slice keeps every kind of row coming: a rule alone ends up below uniform selection.
       anneal: the uniform share grows linearly from `uniform` to 1 at the last of `steps`, so
@@ -197,8 +197,8 @@ class PrioritisedLoader:
           wanted: (N,) False leaves a row out, but for the uniform share; None takes all.
 
         Returns:
-          At most `batch` rows; fewer, or none, when the label budget does not reach or rows are
-          left out.
+          At most `batch` rows; fewer, or none, when the label budget does not reach, rows are
+          left out, or candidates barely enough are among those revisited.
 
         Raises:
           ValueError: priorities that are not finite, or not one for each candidate.

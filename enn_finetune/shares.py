@@ -1,6 +1,7 @@
 """How many rows of each step's batch are drawn uniformly, and how many are of those bought before.
 
-Shares are exact over steps where they are no whole number of rows in one.
+Shares are exact over steps where they are no whole number of rows in one. The clock of the uniform
+share is the rows chosen so far, so that no step has more uniform rows than it chooses.
 """
 
 from typing import NamedTuple
@@ -22,19 +23,23 @@ class Shares(NamedTuple):
 
     def revisited(self, step: int) -> int:
         """Rows of the step's batch that are of those bought before."""
-        share = self.batch * self.revisit
-        return int(share * (step + 1) + _EDGE) - int(share * step + _EDGE)
+        return self.batch - (self._chosen_before(step + 1) - self._chosen_before(step))
 
     def uniform_of(self, step: int) -> int:
         """Rows of the step's batch that are taken as the candidates come."""
         return self._uniform_before(step + 1) - self._uniform_before(step)
 
+    def _chosen_before(self, step: int) -> int:
+        """Rows that all steps before `step` choose from candidates."""
+        return int(self.batch * (1 - self.revisit) * step + _EDGE)
+
     def _uniform_before(self, step: int) -> int:
         """Uniform rows of all steps before `step`: the integral of the share, rounded down."""
-        within, share = min(step, self.steps), self.uniform * step
+        chosen, last = self._chosen_before(step), max(1, self._chosen_before(self.steps))
+        rows, within = self.uniform * chosen, min(chosen, last)
         if self.anneal:
-            share += (1 - self.uniform) * (within**2 / (2 * self.steps) + step - within)
-        return int(self.batch * (1 - self.revisit) * share + _EDGE)
+            rows += (1 - self.uniform) * (within**2 / (2 * last) + chosen - within)
+        return int(rows + _EDGE)
 
 
 def check_shares(uniform: float, revisit: float, *, anneal: bool, steps: int | None) -> None:

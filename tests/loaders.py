@@ -59,14 +59,16 @@ def run(loader: PrioritisedLoader, salt: int) -> list[tuple[list[int], list[int]
 
 
 def uniform_rows(given: dict, step: int) -> int:
-    """How many rows of a step are uniform: whole rows of the share summed over steps so far."""
+    """How many rows of a step are uniform: whole rows of the share, summed over those chosen."""
+    per_step = given["batch"] * (1 - given["revisit"])
 
     def before(step: int) -> int:
-        shares = [given["uniform"]] * step
-        if given["anneal"]:  # the share in the middle of each step
-            done = [min(1, (s + 0.5) / given["steps"]) for s in range(step)]
+        shares = [given["uniform"]] * int(per_step * step + 1e-6)
+        if given["anneal"]:  # the share in the middle of each row
+            last = int(per_step * given["steps"] + 1e-6)
+            done = [min(1, (row + 0.5) / last) for row in range(len(shares))]
             shares = [1 - (1 - given["uniform"]) * (1 - part) for part in done]
-        return int(given["batch"] * (1 - given["revisit"]) * sum(shares) + 1e-6)
+        return int(sum(shares) + 1e-6)
 
     return before(step + 1) - before(step)
 
@@ -74,5 +76,6 @@ def uniform_rows(given: dict, step: int) -> int:
 def revisited_rows(given: dict, step: int, bought: int) -> int:
     """How many rows of a step are of the `bought` ones: none before the start, no row twice."""
     begun = bought >= max(given["start"], min(given["batch"], given["labels"] or given["rows"]))
-    share = given["batch"] * given["revisit"]
-    return begun * min(bought, int(share * (step + 1) + 1e-6) - int(share * step + 1e-6))
+    per_step = given["batch"] * (1 - given["revisit"])
+    chosen = int(per_step * (step + 1) + 1e-6) - int(per_step * step + 1e-6)
+    return begun * min(bought, given["batch"] - chosen)

@@ -62,10 +62,29 @@ def test_missing_data_is_named_before_any_work(world, tmp_path):
         (["budget.labels=61"], "61 is more than the 60 rows in the pool of letters; .* has 60"),
         (["head.kind=linear"], "head.kind: a benchmark chooses this itself; say it in bench.arms"),
         (["acquisition.revisit=0.5"], r"acquisition.revisit: .*say it in bench.arms .epinet/marg"),
-        (["bench.arms=epinet/margin+revisit0.5"], "no rule 'margin.revisit0.5'; the nearest is"),
+        (
+            ["bench.arms=epinet/margin+revisit0.5"],
+            "only arms of bench.regimes = online depart .* this one is of frozen",
+        ),
         *(
             (["bench.regimes=online", f"bench.arms=epinet/margin+{what}"], "stands epoch .* or rev")
-            for what in ("revisit", "revisithalf", "revisit0", "revisit1", "revisit0.50", "epochs")
+            for what in (
+                *("revisit", "revisithalf", "revisit0", "revisit1", "revisit0.50", "revisit.5"),
+                *("revisit0.99999999999", "revisit0.\u06655", "epochs"),
+            )
+        ),
+        (
+            ["bench.regimes=online", "bench.baseline=linear/random+revisit.5"],
+            "bench.baseline: .*a share between 0 and 1 without needless digits",
+        ),
+        (["bench.own=epinet/random+epoch"], "bench.own: .*only arms of bench.regimes = online"),
+        (
+            [
+                "bench.regimes=online",
+                "bench.arms=linear/random+epoch",
+                "acquisition.source=epoch",
+            ],
+            "linear/random.epoch: acquisition.source is epoch for all arms; leave .epoch out",
         ),
         (
             [
@@ -191,11 +210,13 @@ def test_every_shipped_benchmark_runs_when_shrunk(name, world, tmp_path):
     small += ["budget.start=8", "budget.round=4", "train.batch=4", "train.min_steps=2"]
     small += ["train.epochs=1", "evaluation.every=8", "evaluation.batch=8", "backbone.cache=none"]
     small += [f"bench.backbones={world}/bert", "acquisition.indices=4", "backbone.max_tokens=16"]
+    small += ["task.carve=40"] * (name in ("paper", "standard"))
     file = load_bench(ROOT / "configs" / f"{name}.toml", small)
     found = run.run(file, tmp_path / "out", quiet=True)
     assert found.failed == ()
     arms = sum(len(study.arms) for study in plan(file).studies)
-    assert found.complete == found.done == arms >= (6 if name == "paper" else 14)
+    fewest = {"quick": 7, "standard": 7, "full": 14, "paper": 9}
+    assert found.complete == found.done == arms >= fewest[name]
 
 
 def test_programs_are_forgotten_between_problems_alone(monkeypatch):

@@ -7,6 +7,7 @@ from loaders import priorities, revisited_rows, run, salts, settings_of_loaders
 from strategies import FEW
 
 from enn_finetune.loader import PrioritisedLoader
+from enn_finetune.shares import Shares
 
 
 @pytest.mark.parametrize(("share", "batch"), [(0.25, 6), (0.5, 8), (0.7, 10), (0.9, 4)])
@@ -23,6 +24,28 @@ def test_the_share_is_kept_exactly_over_steps(share, batch):
         counts.append(sum(row not in candidates for row in rows.tolist()))
         assert all(row in before for row in rows[batch - counts[-1] :].tolist())
     assert abs(sum(counts) - 60 * batch * share) <= 1 + 0.05 * sum(counts)  # some were offered too
+
+
+@pytest.mark.parametrize(("share", "batch"), [(0.5, 3), (0.3, 8), (0.7, 5), (0.25, 32)])
+@pytest.mark.parametrize(("uniform", "anneal"), [(1.0, False), (0.4, False), (0.2, True)])
+def test_no_step_has_more_uniform_rows_than_it_chooses(share, batch, uniform, anneal):
+    """So that none is lost: the share over steps is what was asked for, and all of it is all."""
+    shares = Shares(batch, 200, uniform, anneal, share)
+    rows = [(shares.uniform_of(s), batch - shares.revisited(s)) for s in range(200)]
+    assert all(0 <= free <= chosen <= batch for free, chosen in rows)
+    free, chosen = np.sum(rows, axis=0)
+    assert abs(chosen - 200 * batch * (1 - share)) < 1 + 1e-3
+    assert abs(free - chosen * ((1 + uniform) / 2 if anneal else uniform)) < 1 + 1e-3
+    last = np.sum(rows[-20:], axis=0)
+    assert last[0] / last[1] > 0.9 or not anneal
+    loader = PrioritisedLoader(
+        4000, batch=batch, candidates=2 * batch, steps=40, uniform=uniform, revisit=share
+    )
+    read = []
+    while not loader.finished:
+        read.append(loader.reads_priorities)
+        loader.choose(loader.candidates())
+    assert any(read) == (uniform < 1)
 
 
 def test_every_row_bought_is_as_likely_to_be_revisited():

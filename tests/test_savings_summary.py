@@ -63,6 +63,9 @@ def test_acquisition_alone_is_against_random_selection_trained_in_the_same_way()
         against = {name: arm["acquisition_reference"] for name, arm in found.items()}
         assert against["epinet / margin+revisit0.5"] == "epinet / random+revisit0.5"
         assert against["epinet / margin"] == OWN
+        notes = summarise(experiment(arms), "macro_f1", baseline, OWN, resamples=20)["notes"]
+        said = [note for note in notes if "trained in another way" in note]
+        assert [note.split(":")[0] for note in said] == ["linear / margin+revisit0.5"]
         # Nobody bought at random with the plain head and revisited: its baseline stands in.
         assert against["linear / margin+revisit0.5"] == baseline
         assert found["epinet / margin+revisit0.5"]["acquisition_ratio"] is not None

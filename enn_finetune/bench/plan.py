@@ -42,7 +42,7 @@ class Arm(NamedTuple):
             return {}
         if what == "epoch":
             return {"source": "epoch"}
-        share = re.fullmatch(r"revisit(0\.\d*[1-9])", what)
+        share = re.fullmatch(r"revisit(0\.[0-9]{0,5}[1-9])", what)
         return {"revisit": float(share[1])} if share else None
 
 
@@ -98,8 +98,9 @@ def plan(file: BenchFile) -> Plan:
     backbones = {backbone_name(entry): entry for entry in bench.backbones}
     if len(backbones) < len(set(bench.backbones)):
         faults.append(f"bench.backbones: two have the same last part, among {[*backbones]}")
-    for arm in (bench.baseline, bench.own):
-        parse_arm(arm, faults, "online" if DEPARTS in arm else "frozen")
+    regime = "online" if "online" in bench.regimes else "frozen"
+    for key, arm in (("bench.baseline", bench.baseline), ("bench.own", bench.own)):
+        parse_arm(arm, faults, regime if DEPARTS in arm else "frozen", key=key)
     studies, order = [], [task for task, _ in names]
     for backbone, entry in backbones.items():
         for name in sorted(names, key=lambda name: order.index(name[0])):
@@ -195,6 +196,12 @@ def _study(
             f"{full} · {backbone} · {regime}: {', '.join(passes)}: an epoch trains on no row "
             "twice; set acquisition.source = whole"
         )
+    twice = [str(arm) for arm in arms if arm.changes == {"source": config.acquisition.source}]
+    if twice:
+        faults.append(
+            f"{full} · {backbone} · {regime}: {', '.join(twice)}: acquisition.source is epoch for "
+            f"all arms; leave {DEPARTS}epoch out, or set acquisition.source = whole"
+        )
     silent = [str(arm) for arm in arms if arm.head in DESCRIBED and not config.task.describe]
     if silent:
         faults.append(
@@ -228,12 +235,17 @@ def parse_arm(
         faults.append(f"{key}: {text!r}: write an arm as HEAD/RULE, such as epinet/margin")
         return Arm("linear", "random")
     frozen = regime == "frozen"
-    if regime == "online" and DEPARTS in rule:
+    if DEPARTS in rule:
         arm = Arm(head, rule)
-        if arm.changes is None:
+        if regime != "online":
+            faults.append(
+                f"{key}: {text}: only arms of bench.regimes = online depart from the config with "
+                f"{DEPARTS}; this one is of {regime}"
+            )
+        elif arm.changes is None:
             faults.append(
                 f"{key}: {text}: after {DEPARTS} stands epoch (acquisition.source) or revisit with "
-                "a share between 0 and 1 (acquisition.revisit), such as "
+                "a share between 0 and 1 without needless digits (acquisition.revisit), such as "
                 f"{arm.chooses}{DEPARTS}revisit0.5"
             )
         parse_arm(f"{head}/{arm.chooses}", faults, regime, key=key)

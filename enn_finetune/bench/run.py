@@ -82,7 +82,7 @@ def run(
 def _warnings(studies: tuple[Study, ...]) -> list[str]:
     """What does not stand in the way of a benchmark and may not be what was meant, each once."""
     told = [study for study in studies if study.config.acquisition.targets]
-    names = dict.fromkeys(arm.rule for study in told for arm in study.arms)
+    names = dict.fromkeys(arm.chooses for study in told for arm in study.arms)
     heedless = pays_no_heed([name for name in names if not name.startswith(REPLAY)])
     return [heedless] if heedless else []
 

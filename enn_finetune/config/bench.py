@@ -70,7 +70,8 @@ class BenchConfig:
     arms: Names = ("linear/random", "epinet/random", "epinet/margin", "epinet/bald")
     """HEAD/RULE; all arms of a seed begin with the same labels. Online, HEAD/RULE+revisit0.5 trains
     half of each batch on rows bought before (`acquisition.revisit`), and linear/random+epoch takes
-    each row once in an epoch (`acquisition.source`): the usual training on all rows."""
+    each row once in an epoch (`acquisition.source`): the usual training on all rows, whose first
+    batch alone is that of the other arms."""
     seeds: Span = (0, 10)
     """How many, or START:STOP."""
     baseline: str = "linear/random"
@@ -142,7 +143,7 @@ _CHOSEN = {
     "backbone.path": "bench.backbones",
     "head.kind": "bench.arms",
     "acquisition.rule": "bench.arms",
-    "acquisition.revisit": "bench.arms (epinet/margin+revisit0.5)",
+    "acquisition.revisit": "bench.arms (epinet/margin+revisit0.5), not in the file",
     "task.pool": "bench.tasks",
     "task.develop": "bench.develop",
 }

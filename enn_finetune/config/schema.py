@@ -115,7 +115,7 @@ class AcquisitionConfig:
     """Online: candidates come from the whole training set, where a bought row costs nothing, or
     from what is left of the epoch."""
     uniform: Share = 0.0
-    """Online: share of each batch that is drawn uniformly: a rule alone can end below that."""
+    """Online: share of the rows chosen that is drawn uniformly: a rule alone can end below that."""
     anneal: bool = False
     """Online: the uniform share grows linearly to 1 at the last step (budget.steps)."""
     revisit: Fraction = 0.0

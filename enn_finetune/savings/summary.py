@@ -86,7 +86,7 @@ def summarise(
                 entry["curves"][name] = curve_json(other)
         arms[arm] = entry
     notes += _doubts(stacks, baseline) + cautions(stacks[baseline], arms)
-    notes += _unpaired(arms, uniform)
+    notes += _unpaired(arms, uniform) + _otherwise(arms)
     score = mean_interval(stacks[baseline].scores[:, -1] * sign)
     return Summary(
         metric=metric,
@@ -172,6 +172,21 @@ def _unpaired(arms: Mapping[str, ArmJson], uniform: str) -> list[str]:
         f"{', '.join(alone)}: acquisition alone is not known, for no arm has the same head and "
         f"the rule {uniform}."
     ]
+
+
+def _otherwise(arms: Mapping[str, ArmJson]) -> list[str]:
+    """A note on the arms whose acquisition alone is against arms that are trained otherwise."""
+    notes = []
+    for name, arm in arms.items():
+        other = arm["acquisition_reference"]
+        if other is None or other not in arms or arm["role"] != "prioritised":
+            continue
+        if _departing(arm["rule"])[1] != _departing(arms[other]["rule"])[1]:
+            notes.append(
+                f"{name}: acquisition alone is against {other}, which is trained in another way: "
+                "part of it is the training's."
+            )
+    return notes
 
 
 def _doubts(stacks: Mapping[str, Stack], baseline: str) -> list[str]:
